@@ -3,9 +3,9 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from http import HTTPStatus
 from types import ModuleType, SimpleNamespace
@@ -34,6 +34,7 @@ from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
+from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
@@ -88,6 +89,13 @@ class MemoryUploads:
             del self.begun[upload_id]
 
 
+class MemoryResults:
+    def addresses(self, tenant: Tenant, keys: Sequence[str]) -> tuple[list[str], datetime]:
+        if tenant.state is not TenantState.ACTIVE:
+            raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}")
+        return [f"https://{tenant.bucket}/{key}" for key in keys], NOW
+
+
 class MemoryPredictions:
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []
@@ -133,13 +141,15 @@ def arn_of(group: str, version: int) -> str:
 class Api:
     """The function, what it works on, and calls of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None, limits: Policy = LIMITS
+    ) -> None:
         self.store = store or MemoryStore()
         self.tenants = MemoryTenants(
             tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED), store=self.store
         )
         self.service = Service(
-            store=self.store, policies=policies_in_force(self.store, LIMITS), tenants=self.tenants
+            store=self.store, policies=policies_in_force(self.store, limits), tenants=self.tenants
         )
         self.requests = self.service.scheduler.tables.requests
         self.pages = RequestPages(requests=self.requests)
@@ -171,6 +181,7 @@ class Api:
             requests=self.requests,
             aliases=Aliases(self.store, lambda _: None),
             versions=ModelVersions(self.store),
+            results=MemoryResults(),
         )
         for name, value in {
             "request_pages": lambda: self.pages,
@@ -227,7 +238,7 @@ class Api:
             tenant_id=tenant_id,
             data_set="churn",
             request_id=request_id or f"{version:032x}",
-            model_uri="s3://bucket/model.tar.gz",
+            model_uri=f"s3://trainyard-t-{tenant_id}/models/churn/{version}/model.tar.gz",
             image_uri="image",
             is_pending=True,
             created_at=NOW,

@@ -165,6 +165,11 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     model = eventually(lambda: get(harness, f"{root}/models", token)[1]["items"])[0]
     assert (model["request_id"], model["status"]) == (trained.request_id, "pending")
     assert model["quality"] > model["baseline"]
+    files = get(harness, f"{root}/models/{model['version']}/files", token)[1]
+    with urllib.request.urlopen(files["card"], timeout=30) as card:
+        assert b"<html" in card.read().lower()
+    with urllib.request.urlopen(files["model"], timeout=30) as archive:
+        assert archive.read(2) == b"\x1f\x8b", "gzip"
     decision = {"decision": "approve", "reason": "looks good"}
     status, model = post(harness, f"{root}/models/{model['version']}/decision", token, decision)
     assert (status, model["status"]) == (200, "approved")

@@ -10,7 +10,7 @@ import pytest
 
 from testing.memory_store import MemoryStore
 from testing.service import ACCOUNT
-from tests.build import after, request, submission
+from tests.build import after, hard, request, submission
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.uploads import PART_BYTES_MAX, PARTS_MAX, WHOLE_BYTES_MAX, part_sizes
 from trainyard.application.scheduling.enlistment import Enlisted
@@ -18,6 +18,7 @@ from trainyard.domain.aliases import Alias
 from trainyard.domain.arrivals import NO_DATA_SET, RetrainingAsked, UploadArrived, retraining_id
 from trainyard.domain.errors import Refused, Throttled, TrainyardError
 from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.domain.policy import TenantPolicy
 from trainyard.domain.requests import Content, Outcome, RequestKind, State
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
@@ -419,6 +420,19 @@ def test_a_quote_and_an_address_are_refused_as_the_upload_would_be(
             assert reason in answer["detail"] or "no part of a name" in answer["detail"], path
 
 
+def test_a_budget_is_the_tenants_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = replace(LIMITS, tenants={"acme": TenantPolicy(budget=hard("5"))})
+    api = Api(monkeypatch, limits=limits)
+    month = f"{datetime.now(UTC):%Y-%m}"
+    assert api.get("/v1/tenants/acme/budget") == (
+        200,
+        {"budget": {"month": month, "limit_usd": "5", "spent_usd": "0", "reserved_usd": "0"}},
+    )
+    added = api.enlist(1)
+    assert api.get(f"{REQUESTS}/{added.request_id}/why")[1]["budget"]["limit_usd"] == "5"
+    assert api.get("/v1/tenants/acme1/budget", "viewers") == (200, {"budget": None})
+
+
 # --- uploads ------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +537,26 @@ def test_a_model_of_another_tenant_in_the_group_is_not_shown(api: Api) -> None:
     assert [model["version"] for model in api.get(MODELS)[1]["items"]] == [own.version]
     assert api.get(f"{MODELS}/2")[0] == 404
     assert api.post(f"{MODELS}/2/decision", {"decision": "approve"})[0] == 404
+
+
+def test_the_files_of_a_model_are_fetched_from_its_tenants_bucket_alone(api: Api) -> None:
+    package = api.register(1)
+    status, files = api.get(f"{MODELS}/1/files")
+    where = "https://trainyard-t-acme/models/churn/1"
+    assert (status, files["model"], files["card"]) == (200, f"{where}/model.tar.gz", f"{where}/card.html")
+    for elsewhere in ("s3://trainyard-t-acme1/models/churn/1/model.tar.gz", "s3://other/model.tar.gz"):
+        api.packages.packages[package.arn] = replace(package, model_uri=elsewhere)
+        status, problem = api.get(f"{MODELS}/1/files")
+        assert (status, problem["detail"]) == (
+            409,
+            "the files of version 1 are not where the tenant's data is",
+        )
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    api.tenants.put(replace(tenant, state=TenantState.SUSPENDED))
+    api.packages.packages[package.arn] = package
+    assert api.get(f"{MODELS}/1/files")[0] == 409
+    assert api.get(f"{MODELS}/1")[0] == 200
 
 
 def test_a_tenant_without_models_has_an_empty_list(api: Api) -> None:

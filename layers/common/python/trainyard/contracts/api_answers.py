@@ -89,6 +89,12 @@ class BudgetLeft(_Answer):
     reserved_usd: Annotated[str, Field(description="What trainings that run may cost")]
 
 
+class BudgetAnswer(_Answer):
+    """What a tenant may spend in the current month, and how much of that is spent."""
+
+    budget: Annotated[BudgetLeft | None, Field(description="Null where the tenant has none")]
+
+
 class Why(_Answer):
     """Why a request waits, and what it can expect."""
 
@@ -144,6 +150,14 @@ class ModelAnswer(_Answer):
     deployment_reason: str | None
 
 
+class ModelFilesAnswer(_Answer):
+    """Where a model and its card can be fetched from S3, by a GET without a token."""
+
+    model: str
+    card: str
+    expires_at: datetime
+
+
 class ModelList(_Answer):
     """Some of a tenant's models."""
 
@@ -197,12 +211,17 @@ def request_of(request: Request) -> RequestAnswer:
 def why_of(explanation: Explanation, waiting: dict[str, object]) -> Why:
     """Return why a request waits, as its tenant may know it: other tenants' budgets are not in it."""
     request = explanation.request
-    own = (a for a in explanation.accounts if a.whose == f"tenant {request.tenant_id}")
     return Why(
         waiting=Waiting.model_validate(waiting),
         expected=_expected(request.expected),
-        budget=next((_budget(account) for account in own), None),
+        budget=budget_of(explanation.accounts, request.tenant_id).budget,
     )
+
+
+def budget_of(accounts: Iterable[BudgetAccount], tenant_id: str) -> BudgetAnswer:
+    """Return the tenant's own budget of those that apply to it: the tier's is the provider's business."""
+    own = (account for account in accounts if account.whose == f"tenant {tenant_id}")
+    return BudgetAnswer(budget=next((_budget(account) for account in own), None))
 
 
 def quote_of(quote: Quote) -> QuoteAnswer:

@@ -1,8 +1,9 @@
 """A tenant's models: the versions that its trainings have registered, and what became of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime
+from typing import NamedTuple, Protocol
 
 from trainyard.application.ports import ParallelMap
 from trainyard.application.serving.ports import ModelPackage, ModelPackages
@@ -31,6 +32,23 @@ class Model:
     """What it does: "live", "canary", "testing", or "previous", to which one can go back; None for nothing."""
 
 
+class TenantResults(Protocol):
+    """What trainings have written for a tenant, reached with credentials of that tenant alone."""
+
+    def addresses(self, tenant: Tenant, keys: Sequence[str]) -> tuple[list[str], datetime]:
+        """Return where objects of the tenant can be fetched, and until when; raises Refused."""
+        ...
+
+
+class ModelFiles(NamedTuple):
+    """Where the files of a model can be fetched."""
+
+    model: str
+    card: str
+    """A page that says how good it is."""
+    expires_at: datetime
+
+
 class ModelPage(NamedTuple):
     """Some of a tenant's models, newest first."""
 
@@ -47,6 +65,7 @@ class Models:
     requests: Requests
     aliases: Aliases
     versions: ModelVersions
+    results: TenantResults
     parallel_map: ParallelMap = map
 
     def of_tenant(self, tenant: Tenant, *, limit: int, before: int | None = None) -> ModelPage:
@@ -69,6 +88,15 @@ class Models:
             return None
         request = self.requests.get(package.request_id)
         return self._model(package, request, self.aliases.get(tenant.tenant_id, package.data_set))
+
+    def files(self, tenant: Tenant, model: Model) -> ModelFiles:
+        """Return where a model and its card can be fetched; raises Refused where they are not the tenant's."""
+        uri = model.package.model_uri
+        if not tenant.owns(uri):
+            raise Refused(f"the files of version {model.package.version} are not where the tenant's data is")
+        key = uri.removeprefix(f"s3://{tenant.bucket}/")
+        (archive, card), expires_at = self.results.addresses(tenant, [key, f"{key.rpartition('/')[0]}/card.html"])
+        return ModelFiles(archive, card, expires_at)
 
     def decide(self, model: Model, decision: Decision, reason: str, by: Principal) -> None:
         """Approve or reject a model, which is recorded with whoever did and why; raises Refused and Throttled."""

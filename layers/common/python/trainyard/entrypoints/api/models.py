@@ -7,7 +7,7 @@ from pydantic import Field
 
 from trainyard.application.api.models import Model
 from trainyard.contracts.api import Cursor, answers, cursor_text, parse_version_cursor, results
-from trainyard.contracts.api_answers import ModelAnswer, ModelList, Predictions, model_of
+from trainyard.contracts.api_answers import ModelAnswer, ModelFilesAnswer, ModelList, Predictions, model_of
 from trainyard.contracts.api_bodies import DecisionBody, RowsBody
 from trainyard.domain.names import is_data_set
 from trainyard.domain.principals import Access
@@ -44,6 +44,14 @@ def list_models(
 def show_model(tenant_id: str, version: str) -> ModelAnswer:
     _, tenant = allow(Access.READ_TENANT, tenant_id)
     return model_of(_model(tenant, version))
+
+
+@router.get(f"{MODEL}/files", summary="Where a model can be fetched", responses=answers(ModelFilesAnswer, 409))
+def show_files(tenant_id: str, version: str) -> ModelFilesAnswer:
+    """With its card, a page that says how good it is."""
+    _, tenant = allow(Access.READ_TENANT, tenant_id)
+    files = bootstrap.models().files(tenant, _model(tenant, version))
+    return ModelFilesAnswer(model=files.model, card=files.card, expires_at=files.expires_at)
 
 
 @router.post(f"{MODEL}/decision", summary="Approve or reject a model", responses=results(ModelAnswer))

@@ -19,6 +19,7 @@ from trainyard.entrypoints.bootstrap.shared import (
 
 if TYPE_CHECKING:
     from trainyard.adapters.aws.machines import LambdaPredictions
+    from trainyard.adapters.aws.tenant_data import TenantClients
     from trainyard.application.api.models import Models
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
@@ -128,18 +129,25 @@ def stop() -> Stop:
 
 @cache
 def uploads() -> Uploads:
-    from trainyard.adapters.aws.tenant_uploads import S3TenantUploads
+    from trainyard.adapters.aws.tenant_data import S3TenantUploads
     from trainyard.application.api.uploads import Uploads
 
-    settings = Settings.from_env("scheduler_table", "tenant_access_role_arn", "data_key_arn")
-    storage = S3TenantUploads(access_role_arn=settings.tenant_access_role_arn, data_key_arn=settings.data_key_arn)
-    return Uploads(policies=policies_of(settings), storage=storage)
+    settings = Settings.from_env("scheduler_table")
+    return Uploads(policies=policies_of(settings), storage=S3TenantUploads(clients=_tenant_clients()))
+
+
+def _tenant_clients() -> TenantClients:
+    from trainyard.adapters.aws.tenant_data import TenantClients
+
+    settings = Settings.from_env("tenant_access_role_arn", "data_key_arn")
+    return TenantClients(access_role_arn=settings.tenant_access_role_arn, data_key_arn=settings.data_key_arn)
 
 
 @cache
 def models() -> Models:
     from trainyard.adapters.aws.serving import SageMakerPackages
     from trainyard.adapters.aws.store import backoff
+    from trainyard.adapters.aws.tenant_data import S3TenantResults
     from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.api.models import Models
     from trainyard.persistence.aliases import Aliases
@@ -153,6 +161,7 @@ def models() -> Models:
         requests=scheduler_of(settings).tables.requests,
         aliases=Aliases(store, backoff),
         versions=ModelVersions(store),
+        results=S3TenantResults(clients=_tenant_clients()),
         parallel_map=parallel_map,
     )
 

@@ -1,6 +1,6 @@
-"""Implements TenantUploads: whatever it does is done with credentials for the uploads of one tenant alone."""
+"""A tenant's uploads and results: whatever is done with them is done with credentials of that tenant alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,21 +31,62 @@ _NOT_TAKEN = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class S3TenantUploads:
+class TenantClients:
+    """Makes clients of S3 that can do one thing with what is one tenant's."""
+
     access_role_arn: str
     data_key_arn: str
 
+    def client(self, tenant: Tenant, purpose: Purpose) -> tuple[Any, datetime]:
+        """Return a client, and until when addresses that it makes are valid.
+
+        Raises Refused for a tenant that is not active.
+        """
+        credentials = scoped_credentials(
+            tenant,
+            access_role_arn=self.access_role_arn,
+            data_key_arn=self.data_key_arn,
+            purpose=purpose,
+            minutes=MINUTES_MAX,
+        )
+        s3 = boto3.client(
+            "s3",
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token,
+            config=Config(signature_version="s3v4", connect_timeout=2, read_timeout=10),
+        )
+        return s3, credentials.expires_at - timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3TenantResults:
+    """Implements TenantResults."""
+
+    clients: TenantClients
+
+    def addresses(self, tenant: Tenant, keys: Sequence[str]) -> tuple[list[str], datetime]:
+        s3, expires_at = self.clients.client(tenant, Purpose.READ)
+        return [_presigned(s3, "get_object", Bucket=tenant.bucket, Key=key) for key in keys], expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3TenantUploads:
+    """Implements TenantUploads."""
+
+    clients: TenantClients
+
     def data_sets(self, tenant: Tenant) -> list[str]:
-        s3, _ = self._client(tenant)
+        s3, _ = self.clients.client(tenant, Purpose.UPLOAD)
         return data_sets_in(s3, tenant)
 
     def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
-        s3, expires_at = self._client(tenant)
+        s3, expires_at = self.clients.client(tenant, Purpose.UPLOAD)
         url = _presigned(s3, "put_object", Bucket=tenant.bucket, Key=key, ContentLength=size_bytes)
         return Upload(key=key, expires_at=expires_at, url=url)
 
     def in_parts(self, tenant: Tenant, key: str, sizes: list[int]) -> Upload:
-        s3, expires_at = self._client(tenant)
+        s3, expires_at = self.clients.client(tenant, Purpose.UPLOAD)
         with translated():
             upload_id = s3.create_multipart_upload(Bucket=tenant.bucket, Key=key)["UploadId"]
         parts = tuple(
@@ -67,7 +108,7 @@ class S3TenantUploads:
         return Upload(key=key, expires_at=expires_at, upload_id=upload_id, parts=parts)
 
     def complete(self, tenant: Tenant, key: str, upload_id: str, parts: list[Part]) -> None:
-        s3, _ = self._client(tenant)
+        s3, _ = self.clients.client(tenant, Purpose.UPLOAD)
         listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
         with _taken():
             s3.complete_multipart_upload(
@@ -75,31 +116,13 @@ class S3TenantUploads:
             )
 
     def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
-        s3, _ = self._client(tenant)
+        s3, _ = self.clients.client(tenant, Purpose.UPLOAD)
         try:
             with translated():
                 s3.abort_multipart_upload(Bucket=tenant.bucket, Key=key, UploadId=upload_id)
         except ClientError as error:
             if code_of(error) != "NoSuchUpload":
                 raise
-
-    def _client(self, tenant: Tenant) -> tuple[Any, datetime]:
-        """Return a client that can put data of one tenant, and until when its addresses are valid."""
-        credentials = scoped_credentials(
-            tenant,
-            access_role_arn=self.access_role_arn,
-            data_key_arn=self.data_key_arn,
-            purpose=Purpose.UPLOAD,
-            minutes=MINUTES_MAX,
-        )
-        s3 = boto3.client(
-            "s3",
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret_access_key,
-            aws_session_token=credentials.session_token,
-            config=Config(signature_version="s3v4", connect_timeout=2, read_timeout=10),
-        )
-        return s3, credentials.expires_at - timedelta(seconds=60)
 
 
 def _presigned(s3: Any, operation: str, **parameters: Any) -> str:
