@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.cloud import Cloud
-from local.demo import checks, picture, serving
+from local.demo import api, checks, picture, serving
 from local.demo.scenario import Scenario, build
 from local.deploy import deploy
 from local.sagemaker import interpreter
@@ -50,9 +50,10 @@ def main() -> int:
         console.print(interpreter.described())
         console.print("starting the local cloud: AWS's services on this machine, without an account")
         with Cloud() as cloud:
-            passed = Demo(cloud, console, began, arguments.picture).run()
+            demo = Demo(cloud, console, began, arguments.picture)
+            passed = demo.run()
             if arguments.keep:
-                _keep(cloud, console)
+                _keep(cloud, console, demo)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left behind")
         return 130
@@ -66,6 +67,7 @@ PARAMETERS = {
     "InstancePreferences": "true",
     "SharedServing": "true",
     "ApprovalLinks": "true",
+    "HttpApi": "true",
 }
 
 NEXT = """
@@ -78,6 +80,7 @@ Next:
 class Demo:
     def __init__(self, cloud: Cloud, console: Console, began: float, picture_file: Path | None = None) -> None:
         self.cloud, self.console, self.began, self.picture_file = cloud, console, began, picture_file
+        self.logins: list[api.Login] = []
         os.environ.update(cloud.environment())
         # Imported here, because clients read the environment when they are created.
         from cli.deployment import Deployment
@@ -108,7 +111,10 @@ class Demo:
         self.say(f"all requests have ended; approving {len(serving.ASKS)} models, one of them by a link")
         answers = serving.serve(self.deployment, self.trainyard, Path(self.cloud.home))
         self.say("they are served, and have answered; checking the results")
-        facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at, answers)
+        names = [tenant.name for tenant in scenario.tenants]
+        self.logins = api.logins(self.deployment, names)
+        seen = api.seen(self.deployment, self.logins, names)
+        facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at, answers, seen)
         for line in checks.request_lines(facts, self.console.width):
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         results = checks.run_all(facts)
@@ -295,11 +301,37 @@ Then try:
   aws s3 ls                        # if the AWS CLI is installed"""
 
 
-def _keep(cloud: Cloud, console: Console) -> None:
+API = """
+The HTTP API (docs/api.md) has the users {users}, all with the password {password}
+To call it as one of them:
+
+  export ADDRESS='{address}'
+  export TOKEN=$(curl -s "$AWS_ENDPOINT_URL" -H 'Content-Type: application/x-amz-json-1.1' \\
+    -H 'X-Amz-Target: AWSCognitoIdentityProviderService.InitiateAuth' -d '{sign_in}' \\
+    | python3 -c 'import json, sys; print(json.load(sys.stdin)["AuthenticationResult"]["IdToken"])')
+  curl -s -H "Authorization: Bearer $TOKEN" "$ADDRESS/v1/tenants/{name}/requests?limit=1"
+"""
+
+
+def _keep(cloud: Cloud, console: Console, demo: Demo) -> None:
     console.print("\nThe local cloud runs until Ctrl-C. To use it, paste this into another terminal:\n")
     for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
         console.print(f"  export {name}={value}", highlight=False)
     console.print(TRY, highlight=False)
+    outputs, login = demo.deployment.outputs, demo.logins[-1]
+    sign_in = {
+        "AuthFlow": "USER_PASSWORD_AUTH",
+        "ClientId": outputs["ApiClient"],
+        "AuthParameters": {"USERNAME": login.email, "PASSWORD": login.password},
+    }
+    text = API.format(
+        address=outputs["ApiAddress"],
+        users=", ".join(each.email for each in demo.logins),
+        password=login.password,
+        sign_in=json.dumps(sign_in),
+        name=login.name,
+    )
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
     while True:
         time.sleep(3600)
 

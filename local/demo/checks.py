@@ -15,6 +15,7 @@ from rich.table import Table
 from cli.show import Answer, lines_of
 from local.cloud import Cloud
 from local.demo import archives
+from local.demo.api import OPERATOR, Seen
 from local.demo.scenario import Drop
 from local.demo.serving import Served
 from local.recomputed import executions_of, millionths, recomputed
@@ -66,6 +67,7 @@ class Facts:
     """Request that could train on several instance types → the one that is recorded."""
     resumed_at: datetime
     served: list[Served]
+    seen: list[Seen]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,12 @@ class Result:
 
 
 def gather(
-    cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime, served: list[Served]
+    cloud: Cloud,
+    deployment: Any,
+    uploads: list[Upload],
+    resumed_at: datetime,
+    served: list[Served],
+    seen: list[Seen],
 ) -> Facts:
     requests = [
         r for t in deployment.tenants.all() for r in deployment.scheduler.tables.requests.of_tenant(t.tenant_id)
@@ -101,6 +108,7 @@ def gather(
         trained_on=_trained_on(deployment, requests),
         resumed_at=resumed_at,
         served=served,
+        seen=seen,
     )
 
 
@@ -118,6 +126,7 @@ def run_all(facts: Facts) -> list[Result]:
         books_agree(facts),
         fell_back(facts),
         models_answer(facts),
+        api_shows_own(facts),
     ]
 
 
@@ -130,6 +139,25 @@ def models_answer(facts: Facts) -> Result:
         "approved models answer calls, and a batch transform, as their archives predict",
         bool(answers) and all(each.is_good for each in facts.served),
         ", ".join(answers),
+    )
+
+
+def api_shows_own(facts: Facts) -> Result:
+    """Over HTTP, with tokens: each tenant all of its requests and nothing of others, and the operator all."""
+    of_tenants: dict[str, set[str]] = {}
+    for request in facts.requests:
+        of_tenants.setdefault(request.tenant_id, set()).add(request.request_id)
+    wrong = [
+        f"{each.by} of {each.tenant}"
+        for each in facts.seen
+        if each.requests != (of_tenants[each.tenant] if each.by in (OPERATOR, each.tenant) else None)
+    ]
+    denied = sum(each.requests is None for each in facts.seen)
+    return Result(
+        "the HTTP API shows each tenant its own requests and nothing of others, and operators all",
+        bool(facts.seen) and not wrong,
+        f"{len(facts.seen) - denied} lists shown, {denied} denied"
+        + (f"; (!) {', '.join(wrong)}" if wrong else ""),
     )
 
 
