@@ -1,5 +1,6 @@
 """The HTTP API: every operation, by every role, on what is its own, another tenant's, and not there."""
 
+import re
 from itertools import product
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.http_api import OPERATIONS, Api
 
 GROUPS = ("operators", "viewers", "tenant-admins", "tenant-readers")
 MAY_CHANGE = ("operators", "tenant-admins")
-READS_BY_POST = ("/v1/tenants/{tenant_id}/quotes",)
+READS_BY_POST = ("/v1/tenants/{tenant_id}/quotes", "/v1/service/policy/check")
 NOT_FOUND = {
     "type": "about:blank",
     "title": "Not found",
@@ -23,6 +24,9 @@ OF_SERVICE = {
     "/v1/service/running": "",
     "/v1/service/ended": "?tier=basic&state=FAILED",
     "/v1/service/tenants": "",
+    "/v1/service/policy": "",
+    "/v1/service/policies": "",
+    "/v1/service/policies/0": "",
 }
 """Path → what is asked for there: what concerns several tenants."""
 CHANGES_OF_SERVICE = ("/v1/service/pause", "/v1/service/resume")
@@ -69,7 +73,8 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
     tried = 0
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
     others = {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants}
-    assert others == {"/v1/me", *OF_SERVICE, *CHANGES_OF_SERVICE}
+    reads = {re.sub("/0$", "/{version}", path) for path in OF_SERVICE}
+    assert others == {"/v1/me", "/v1/service/policy/check", *reads, *CHANGES_OF_SERVICE}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}

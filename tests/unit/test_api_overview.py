@@ -7,9 +7,14 @@ import pytest
 
 from tests.build import NOW, tenant
 from tests.http_api import Api
+from trainyard.application.api.overview import Overview
+from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pausable
+from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
+from trainyard.entrypoints import bootstrap
+from trainyard.persistence.policies import Policies
 
 
 @pytest.fixture
@@ -153,3 +158,75 @@ def test_a_pause_of_nothing_is_refused(api: Api, body: dict[str, Any], status: i
     answered, problem = api.post("/v1/service/pause", body, "operators")
     assert (answered, reason in problem["detail"]) == (status, True), problem
     assert api.store.items == before
+
+
+POLICY = """
+running_max: 3
+quiet_period_seconds: 0
+delay_max_seconds: 0
+start_retry_delay_seconds: 1
+tiers:
+  basic:
+    quota: 2
+    running_max_per_tenant: 1
+    runtime_max_minutes: 5
+    quality_min: 0.5
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+"""
+
+
+BOMB = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{{', '.join(f'k{m}: *a{n - 1}' for m in range(9))}}}\n" for n in range(1, 12)
+)
+BOMB = f"{POLICY}{BOMB}tiers: *a11\n"
+"""A policy whose tiers have 9 to the power of 11 parts, in a thousand characters."""
+
+
+@pytest.fixture
+def with_policies(api: Api, monkeypatch: pytest.MonkeyPatch) -> Policies:
+    """The API over policies that are parsed, as in production."""
+    policies = Policies(
+        store=api.store,
+        deployed=POLICY,
+        parse=lambda text, version: parse_policy(text, version, "us-east-1"),
+        running_max=10,
+    )
+    explain = Explain(policies=policies, scheduler=api.service.scheduler)
+    monkeypatch.setattr(bootstrap, "overview", lambda: Overview(explain=explain))
+    return policies
+
+
+def test_the_policy_is_shown_with_its_history(api: Api, with_policies: Policies) -> None:
+    shown = get(api, "/v1/service/policy")[1]
+    assert (shown["version"], shown["applied_at"], shown["text"]) == (0, None, POLICY)
+    with_policies.apply(POLICY.replace("quota: 2", "quota: 3"), NOW, note="more", by="ada")
+    shown = get(api, "/v1/service/policy")[1]
+    assert (shown["version"], shown["by"], shown["note"]) == (1, "ada", "more")
+    items = get(api, "/v1/service/policies")[1]["items"]
+    assert [(item["version"], "text" in item) for item in items] == [(1, False), (0, False)]
+    assert get(api, "/v1/service/policies/1") == (200, shown)
+    for absent in ("2", "x", "-1", "1.0", "²", "9" * 9, "01x"):
+        assert get(api, f"/v1/service/policies/{absent}")[0] == 404, absent
+
+
+def test_another_policy_is_checked_and_compared_and_not_put_in_force(api: Api, with_policies: Policies) -> None:
+    path, before = "/v1/service/policy/check", dict(api.store.items)
+    status, checked = api.post(path, {"text": POLICY.replace("quota: 2", "quota: 3")}, "viewers")
+    assert (status, checked["from_version"]) == (200, 0)
+    assert {"-    quota: 2", "+    quota: 3"} <= set(checked["diff"])
+    assert api.post(path, {"text": POLICY}, "viewers")[1]["diff"] == []
+    for text, reason in (
+        (POLICY.replace("quota: 2", "quota: -1"), "tiers.basic.quota"),
+        (POLICY.replace("quota: 2", "qouta: 2"), "qouta"),
+        ("x: [", "not YAML"),
+        ("a: &a [*a]", ""),
+        ("x: " + "[" * 5000, ""),
+        (BOMB, ""),
+        (BOMB.replace("tiers", "windows"), ""),
+        (BOMB.replace("tiers", "tenants"), ""),
+    ):
+        status, problem = api.post(path, {"text": text}, "viewers")
+        assert (status, reason in problem["detail"]) == (409, True), problem
+    assert api.post(path, {"text": "x" * 300_001}, "viewers")[0] == 400
+    assert api.store.items == before
+    assert with_policies.in_force().version == 0

@@ -103,6 +103,12 @@ class PauseBody(ResumeBody):
     ] = ""
 
 
+class PolicyBody(_Body):
+    """A policy that is not in force."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=300_000), Field(description="YAML")]
+
+
 class RowsBody(_Body):
     """Rows to predict."""
 

@@ -1,5 +1,6 @@
 """What the HTTP API answers to operators."""
 
+import difflib
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from trainyard.application.api.overview import ServiceState
 from trainyard.application.scheduling.explain import Upcoming, cure_of
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.policies import PolicyVersion
 
 
 class _Answer(BaseModel):
@@ -84,6 +86,48 @@ class TenantList(_Answer):
 
     items: list[TenantAnswer]
     next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
+
+
+class PolicySummary(_Answer):
+    """A version of the policy: when it was put in force, by whom, and why."""
+
+    version: int
+    applied_at: Annotated[datetime | None, Field(description="Null for the one that was deployed")]
+    by: str
+    note: str
+
+
+class PolicyAnswer(PolicySummary):
+    """A version of the policy, and its text (docs/policy.md)."""
+
+    text: str
+
+
+class PolicyList(_Answer):
+    """The versions of the policy."""
+
+    items: list[PolicySummary]
+
+
+class PolicyCheck(_Answer):
+    """How a valid policy differs from the one in force."""
+
+    from_version: int
+    diff: Annotated[list[str], Field(description="Lines of a unified diff; none where they are alike")]
+
+
+def policy_summary_of(version: PolicyVersion) -> PolicySummary:
+    return PolicySummary(version=version.version, applied_at=version.applied_at, by=version.by, note=version.note)
+
+
+def policy_of(version: PolicyVersion) -> PolicyAnswer:
+    return PolicyAnswer(**policy_summary_of(version).model_dump(), text=version.text)
+
+
+def differences(before: str, after: str) -> list[str]:
+    """Return how a text differs from another one, as the lines of a unified diff."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "in force", "checked", lineterm="", n=2)
+    return list(lines)
 
 
 def service_of(state: ServiceState) -> ServiceAnswer:

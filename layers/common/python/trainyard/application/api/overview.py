@@ -8,6 +8,7 @@ from trainyard.application.scheduling.explain import Explain, Upcoming
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Ledger
+from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Cursor
 from trainyard.persistence.tenant_queues import Backlog
 
@@ -42,6 +43,10 @@ class ServiceState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     explain: Explain
+
+    @property
+    def policies(self) -> Policies:
+        return self.explain.policies
 
     def state(self, now: datetime) -> ServiceState:
         """Return the slots and the backlog of each tier."""

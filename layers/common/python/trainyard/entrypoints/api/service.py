@@ -8,26 +8,34 @@ from pydantic import Field
 
 from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
-from trainyard.contracts.api_bodies import PauseBody, ResumeBody
+from trainyard.contracts.api_bodies import PauseBody, PolicyBody, ResumeBody
 from trainyard.contracts.api_overview import (
+    PolicyAnswer,
+    PolicyCheck,
+    PolicyList,
     QueueAnswer,
     ServiceAnswer,
     TenantList,
+    differences,
+    policy_of,
+    policy_summary_of,
     queue_of,
     service_of,
     tenant_of,
 )
-from trainyard.domain.errors import Malformed
+from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.principals import Access
 from trainyard.domain.requests import TERMINAL, State
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import allow_service, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import NotFound, allow_service, refuse_parameters_but, routes
+from trainyard.persistence.policies import PolicyVersion
 
 router = routes()
 
 QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of each tier are shown at most")]
 
+VERSION_DIGITS_MAX = 8
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
 
 
@@ -91,6 +99,48 @@ def list_tenants(
         items=[tenant_of(tenant) for tenant in existing],
         next=cursor_text({"pk": following} if following else None),
     )
+
+
+@router.get("/v1/service/policy", summary="The policy in force", responses=answers(PolicyAnswer))
+def show_policy() -> PolicyAnswer:
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    return policy_of(bootstrap.overview().policies.in_force())
+
+
+@router.get("/v1/service/policies", summary="All versions of the policy", responses=answers(PolicyList))
+def list_policies() -> PolicyList:
+    """Newest first; the first one is in force."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    return PolicyList(items=[policy_summary_of(version) for version in bootstrap.overview().policies.history()])
+
+
+@router.get("/v1/service/policies/<version>", summary="A version of the policy", responses=answers(PolicyAnswer))
+def show_policy_version(version: str) -> PolicyAnswer:
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    return policy_of(_policy(version))
+
+
+@router.post("/v1/service/policy/check", summary="Check another policy", responses=results(PolicyCheck))
+def check_policy(body: PolicyBody) -> PolicyCheck:
+    """Say whether it is valid, and how it differs from the one in force; changes nothing."""
+    allow_service(Access.READ_SERVICE)
+    policies = bootstrap.overview().policies
+    before = policies.in_force()
+    policies.check(body.text)
+    return PolicyCheck(from_version=before.version, diff=differences(before.text, body.text))
+
+
+def _policy(text: str) -> PolicyVersion:
+    """Return a version of the policy; raises NotFound."""
+    if not (text.isascii() and text.isdigit()) or len(text) > VERSION_DIGITS_MAX:
+        raise NotFound
+    try:
+        return bootstrap.overview().policies.version(int(text))
+    except Refused:
+        raise NotFound from None
 
 
 @router.post("/v1/service/pause", summary="Pause all, a tier or a tenant", responses=results(None))
