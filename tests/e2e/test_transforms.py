@@ -121,7 +121,7 @@ def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     assert harness.run("transform", "baker", "wine") == 1
     assert "table.parquet cannot be read by a batch transform" in capsys.readouterr().err
     assert harness.run("predict", "baker", "wine", str(rows)) == 1
-    assert "trainyard transform baker wine" in capsys.readouterr().err
+    assert "ask for a batch transform" in capsys.readouterr().err
     # 8. Nothing is left of it.
     assert harness.run("tenant", "delete", "baker", "--yes") == 0
     removed_at(harness, datetime.now(UTC))
