@@ -209,9 +209,9 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     finally:
         assert post(harness, "/v1/service/resume", operator, paused) == (204, None)
     policy = get(harness, "/v1/service/policy", operator)[1]
-    text = policy["text"].replace("running_max: 6", "running_max: 5")
+    text = policy["text"].replace("quiet_period_seconds: 0", "quiet_period_seconds: 1")
     checked = post(harness, "/v1/service/policy/check", operator, {"text": text})[1]
-    assert (checked["from_version"], "+running_max: 5" in checked["diff"]) == (policy["version"], True)
+    assert (checked["from_version"], "+quiet_period_seconds: 1" in checked["diff"]) == (policy["version"], True)
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"
