@@ -11,6 +11,7 @@ from cli.requests import matching, view
 from cli.show import Answer
 from cli.text import counted, say
 from cli.waiting import awaited
+from trainyard.application.api.trainings import RETRIED
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import NO_DATA_SET, retraining_id
 from trainyard.domain.deadlines import next_ready_by
@@ -24,7 +25,6 @@ EVENTS_WITHIN = timedelta(minutes=10)
 """After which an event has made its requests, or become a dead letter."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
-RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
 
 
 def retrain(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -18,7 +18,7 @@ from cli.waiting import awaited
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.adapters.aws.deployment_names import Purpose
 from trainyard.contracts.tenants import LIMITS, tenant_view
-from trainyard.domain.arrivals import is_data
+from trainyard.domain.arrivals import check_file_name
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import request_id
 from trainyard.domain.tenants import Change, Tenant, TenantState
@@ -232,7 +232,7 @@ def upload(deployment: Deployment, arguments: Arguments) -> Answer:
     data_set = arguments.data_set or arguments.file.stem
     check_data_set(data_set)
     key = f"{tenant.root}incoming/{data_set}/{arguments.file.name}"
-    _check_name(arguments.file.name)
+    check_file_name(arguments.file.name)
     s3 = deployment.client("s3")
     s3.upload_file(str(arguments.file), tenant.bucket, key)
     # Another upload of that key in between would be the newer one, which is what is trained on then too.
@@ -256,7 +256,7 @@ def presign(deployment: Deployment, arguments: Arguments) -> Answer:
     check_data_set(arguments.data_set)
     if not 1 <= arguments.minutes <= 720:
         raise Refused(f"--minutes is {arguments.minutes}: choose between 1 and 720")
-    _check_name(arguments.name)
+    check_file_name(arguments.name)
     key = f"{tenant.root}incoming/{arguments.data_set}/{arguments.name}"
     url = deployment.client("s3").generate_presigned_url(
         "put_object", Params={"Bucket": tenant.bucket, "Key": key}, ExpiresIn=arguments.minutes * 60
@@ -294,12 +294,3 @@ def _serving(text: str) -> dict[str, Any]:
             "serverless:memory_mb=4096:canary_percent=10"
         )
     return {"mode": mode} | {key: value for key, _, value in pairs}
-
-
-def _check_name(name: str) -> None:
-    """Raise Refused for a name whose upload would not start a training."""
-    if not is_data(name, ""):
-        raise Refused(
-            f"{name!r} would not start a training: names that begin with _ or ., or end in .crc, are treated as "
-            "markers of the tool that wrote the data; and no part of a name may be empty, . or .."
-        )

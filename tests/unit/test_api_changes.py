@@ -281,6 +281,9 @@ def test_a_request_that_goes_back_to_the_queue_just_then_is_cancelled(
     )
     status, cancelled = api.post(f"{REQUESTS}/{added.request_id}/cancel")
     assert (status, cancelled["state"], cancelled["history"][-1]["state"]) == (200, "CANCELLED", "CANCELLED")
+    answers += [False] * 9
+    status, _ = api.post(f"{REQUESTS}/{api.enlist(2).request_id}/cancel")
+    assert status == 503, "it keeps changing"
 
 
 def test_the_time_to_be_ready_by_is_still_to_come(api: Api) -> None:

@@ -10,6 +10,7 @@ from cli import retraining, stopping, waiting
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from tests.build import request
+from trainyard.application.api.trainings import RETRIED
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import State
 
@@ -35,7 +36,7 @@ def test_stop_selects_only_what_arrived_on_the_days_named(
     assert answer.data == {"would_stop": [waiting.request_id] if selected else []}
 
 
-@pytest.mark.parametrize("state", [s for s in State if s not in retraining.RETRIED])
+@pytest.mark.parametrize("state", [s for s in State if s not in RETRIED])
 def test_only_what_ended_without_a_model_is_tried_again(state: State) -> None:
     deployment = cast(Deployment, SimpleNamespace(request=lambda _: request(state=state)))
     with pytest.raises(Refused, match="only one that ended without a model"):

@@ -107,6 +107,16 @@ def is_data(key: str, folder: str) -> bool:
     )
 
 
+def check_file_name(name: str) -> None:
+    """Raise Refused for the name of a file, below its data set, whose upload would not start a training."""
+    if not is_data(name, ""):
+        raise Refused(
+            f"{name!r} would not start a training: names that begin with _ or ., or end in .crc, are treated as "
+            "markers of the tool that wrote the data; no part of a name may be empty, . or .., and none may have "
+            "control characters"
+        )
+
+
 def data_set_of(tenant: Tenant, key: str) -> str:
     """Return the data set that an incoming key belongs to.
 

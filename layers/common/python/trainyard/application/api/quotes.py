@@ -6,11 +6,10 @@ from uuid import uuid4
 
 from trainyard.application.api.uploads import content_of
 from trainyard.application.scheduling.explain import Explain, Explanation
-from trainyard.domain.arrivals import check_welcome
-from trainyard.domain.deadlines import next_ready_by
+from trainyard.application.scheduling.intake import accepted_training
 from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import Prospect
-from trainyard.domain.requests import Cause, Request, Submission
+from trainyard.domain.requests import Cause, Request
 from trainyard.domain.scheduling import Reason
 from trainyard.domain.tenants import Tenant
 
@@ -37,20 +36,8 @@ class Quotes:
         refused.
         """
         content = content_of(tenant, data_set, name, size_bytes, now)
-        check_welcome(tenant, content, self.explain.policies.current())
-        settings = tenant.settings_for(data_set)
-        submission = Submission(
-            request_id=uuid4().hex,
-            tenant_id=tenant.tenant_id,
-            tier=tenant.tier,
-            data_set=data_set,
-            content=content,
-            cause=Cause.UPLOAD,
-            algorithm=settings.algorithm,
-            alone=settings.every_upload,
-            priority=settings.priority,
-            deadline=next_ready_by(settings.ready_by, now) if settings.ready_by else None,
-        )
+        policy = self.explain.policies.current()
+        submission = accepted_training(tenant, content, uuid4().hex, Cause.UPLOAD, policy, now)
         explanation = self.explain.if_enlisted(submission, now)
         request = explanation.request
         return Quote(request=request, prospect=prospect_of(explanation), replaces=request.supersedes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from trainyard.domain.arrivals import INCOMING, check_welcome, is_data
+from trainyard.domain.arrivals import INCOMING, check_file_name, check_welcome
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant
@@ -128,9 +128,5 @@ def part_sizes(size_bytes: int) -> list[int]:
 
 
 def _key(tenant: Tenant, data_set: str, name: str) -> str:
-    if not is_data(name, ""):
-        raise Refused(
-            f"{name!r} would not start a training: names that begin with _ or ., or end in .crc, are treated as "
-            "markers of the tool that wrote the data; and no part of a name may be empty, . or .."
-        )
+    check_file_name(name)
     return f"{tenant.root}{INCOMING}{data_set}/{name}"

@@ -340,21 +340,13 @@ class Intake:
             raise candidate.refusal
         if candidate.kind is RequestKind.TRANSFORM:
             return self._accept_transform(candidate, policy)
-        data_set = data_set_of(candidate.tenant, candidate.content.key)
-        check_welcome(candidate.tenant, candidate.content, policy)
-        settings = candidate.tenant.settings_for(data_set)
-        daily = next_ready_by(settings.ready_by, now) if settings.ready_by else None
-        return Submission(
-            request_id=candidate.request_id,
-            tenant_id=candidate.tenant.tenant_id,
-            tier=candidate.tenant.tier,
-            data_set=data_set,
-            content=candidate.content,
-            cause=candidate.cause,
-            algorithm=settings.algorithm,
-            alone=candidate.cause is Cause.UPLOAD and settings.every_upload,
-            priority=settings.priority if candidate.priority is None else candidate.priority,
-            deadline=candidate.ready_by or daily,
+        submission = accepted_training(
+            candidate.tenant, candidate.content, candidate.request_id, candidate.cause, policy, now
+        )
+        return replace(
+            submission,
+            priority=submission.priority if candidate.priority is None else candidate.priority,
+            deadline=candidate.ready_by or submission.deadline,
         )
 
     def _accept_transform(self, candidate: _Candidate, policy: Policy) -> Submission:
@@ -409,6 +401,27 @@ class Intake:
             reason=reason,
             kind=refusal.kind,
         )
+
+
+def accepted_training(
+    tenant: Tenant, content: Content, request_id: str, cause: Cause, policy: Policy, now: datetime
+) -> Submission:
+    """Return what is submitted for an object that is to be trained on; raises Refused."""
+    data_set = data_set_of(tenant, content.key)
+    check_welcome(tenant, content, policy)
+    settings = tenant.settings_for(data_set)
+    return Submission(
+        request_id=request_id,
+        tenant_id=tenant.tenant_id,
+        tier=tenant.tier,
+        data_set=data_set,
+        content=content,
+        cause=cause,
+        algorithm=settings.algorithm,
+        alone=cause is Cause.UPLOAD and settings.every_upload,
+        priority=settings.priority,
+        deadline=next_ready_by(settings.ready_by, now) if settings.ready_by else None,
+    )
 
 
 class _NoData(TrainyardError):

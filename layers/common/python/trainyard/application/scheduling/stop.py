@@ -6,8 +6,8 @@ from datetime import datetime
 from trainyard.application.ports import Executions
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Request, State, moved
+from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.requests import TERMINAL, Request, State, moved
 
 TRIES_MAX = 3
 """Attempts while a request goes back to the queue, or is admitted, just when it is to be stopped."""
@@ -22,14 +22,16 @@ class Stop:
     def stop(self, request_id: str, now: datetime) -> Request:
         """Return the request as it is now: CANCELLED, or ADMITTED or RUNNING until its end is reported.
 
-        Raises Refused when there is nothing to stop.
+        Raises Refused when there is nothing to stop, and Conflict while the request keeps changing.
         """
         for _ in range(TRIES_MAX):
-            request = self._stopped(self._get(request_id), now)
-            if request is not None:
-                return request
-        request = self._get(request_id)
-        raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+            stopped = self._stopped(self._get(request_id), now)
+            if stopped is not None:
+                return stopped
+            request = self._get(request_id)
+            if request.state in TERMINAL:
+                raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+        raise Conflict(f"request {request_id} keeps changing: try again")
 
     def _stopped(self, request: Request, now: datetime) -> Request | None:
         """Return the request as it is now; None when it was neither waiting nor running, or has just changed."""
