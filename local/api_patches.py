@@ -54,6 +54,9 @@ def answer_as_api_gateway() -> None:
     ) -> Any:
         function = str(integration.get("integrationUri", ""))
         route_key = rest[3] if len(rest) > 3 else options.get("route_key", "$default")
+        settings = (_stage_of(apigateway, api_id, stage).get("routeSettings") or {}).get(str(route_key))
+        if settings and not throttle.takes(api_id, f"{stage} {route_key}", settings, time.monotonic()):
+            return _refusal(429, "Too Many Requests")
         if not _may_invoke(
             function, api_id, stage, str(route_key), options.get("owner_account_id"), options.get("owner_region")
         ):

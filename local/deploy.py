@@ -26,6 +26,8 @@ ARTIFACTS = "local-artifacts"
 def deploy(cloud: Cloud, stack: str = "trainyard", parameters: dict[str, str] | None = None) -> dict[str, str]:
     """Create or update the stack; returns its outputs. Raises RuntimeError naming the resource that failed."""
     cloud.client("s3").create_bucket(Bucket=ARTIFACTS)
+    # An API has an address below this one, and no host of its own.
+    given = {"ConsoleOrigin": cloud.url} | (parameters or {})
     body = json.dumps(package(cloud, REPOSITORY / "template.yaml"))
     cloudformation = cloud.client("cloudformation")
     known = any(s["StackName"] == stack for s in cloudformation.describe_stacks().get("Stacks", []))
@@ -34,7 +36,7 @@ def deploy(cloud: Cloud, stack: str = "trainyard", parameters: dict[str, str] | 
         ChangeSetName=f"change-{uuid.uuid4()}",
         ChangeSetType="UPDATE" if known else "CREATE",
         TemplateURL=_upload(cloud, body.encode(), "template.json"),
-        Parameters=[{"ParameterKey": n, "ParameterValue": v} for n, v in (parameters or {}).items()],
+        Parameters=[{"ParameterKey": n, "ParameterValue": v} for n, v in given.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     cloudformation.get_waiter("change_set_create_complete").wait(

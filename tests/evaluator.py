@@ -105,12 +105,12 @@ class Written:
     def managed(self, name: str) -> list[str]:
         """Return the logical names of the managed policies of a role or a function."""
         properties = self._source["Resources"][name]["Properties"]
-        shared = [p["Ref"] for p in properties["Policies"] if isinstance(p, dict) and "Ref" in p]
+        shared = [p["Ref"] for p in properties.get("Policies", []) if isinstance(p, dict) and "Ref" in p]
         return shared + [arn["Ref"] for arn in properties.get("ManagedPolicyArns", [])]
 
     def inline(self, name: str) -> Document:
         """Return the inline policies of a role or a function, as one."""
-        policies = self._source["Resources"][name]["Properties"]["Policies"]
+        policies = self._source["Resources"][name]["Properties"].get("Policies", [])
         documents = [p.get("PolicyDocument", p) for p in policies if "Ref" not in p]
         values = [self._value(document) for document in documents]
         statements = [s for document in values if isinstance(document, dict) for s in document["Statement"]]

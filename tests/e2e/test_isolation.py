@@ -68,7 +68,7 @@ def neighbourhood(harness: Harness) -> Iterator[Neighbourhood]:
 
 
 def forget(harness: Harness, tenant_id: str) -> None:
-    """Delete a paused tenant: `status` names five that have requests waiting, and later tests look for their own."""
+    """Delete a paused tenant: `status` names five with requests waiting, and later tests look for their own."""
     assert harness.run("tenant", "delete", tenant_id, "--yes", "--purge") == 0
 
 

@@ -10,7 +10,11 @@ from tests.http_api import OPERATIONS, Api
 
 GROUPS = ("operators", "viewers", "tenant-admins", "tenant-readers")
 MAY_CHANGE = ("operators", "tenant-admins")
-READS_BY_POST = ("/v1/tenants/{tenant_id}/quotes", "/v1/service/policy/check")
+READS_BY_POST = (
+    "/v1/tenants/{tenant_id}/quotes",
+    "/v1/service/policy/check",
+    "/v1/service/policy/what-if",
+)
 NOT_FOUND = {
     "type": "about:blank",
     "title": "Not found",
@@ -32,6 +36,8 @@ OF_SERVICE = {
 CHANGES_OF_SERVICE = ("/v1/service/pause", "/v1/service/resume")
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
 BODIES: dict[str, Any] = {
+    "/v1/service/policy/check": {"text": "x: 1"},
+    "/v1/service/policy/what-if": {"text": "x: 1"},
     "/v1/tenants/{tenant_id}/requests": {"data_set": "churn"},
     "/v1/tenants/{tenant_id}/quotes": FILE,
     "/v1/tenants/{tenant_id}/uploads": FILE,
@@ -74,7 +80,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
     others = {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants}
     reads = {re.sub("/0$", "/{version}", path) for path in OF_SERVICE}
-    assert others == {"/v1/me", "/v1/service/policy/check", *reads, *CHANGES_OF_SERVICE}
+    assert others == {"/v1/me", *READS_BY_POST[1:], *reads, *CHANGES_OF_SERVICE}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}

@@ -209,8 +209,11 @@ def test_the_policy_is_shown_with_its_history(api: Api, with_policies: Policies)
         assert get(api, f"/v1/service/policies/{absent}")[0] == 404, absent
 
 
-def test_another_policy_is_checked_and_compared_and_not_put_in_force(api: Api, with_policies: Policies) -> None:
-    path, before = "/v1/service/policy/check", dict(api.store.items)
+@pytest.mark.parametrize("path", ["/v1/service/policy/check", "/v1/service/policy/what-if"])
+def test_another_policy_is_checked_and_compared_and_not_put_in_force(
+    api: Api, with_policies: Policies, path: str
+) -> None:
+    before = dict(api.store.items)
     status, checked = api.post(path, {"text": POLICY.replace("quota: 2", "quota: 3")}, "viewers")
     assert (status, checked["from_version"]) == (200, 0)
     assert {"-    quota: 2", "+    quota: 3"} <= set(checked["diff"])
@@ -230,3 +233,32 @@ def test_another_policy_is_checked_and_compared_and_not_put_in_force(api: Api, w
     assert api.post(path, {"text": "x" * 300_001}, "viewers")[0] == 400
     assert api.store.items == before
     assert with_policies.in_force().version == 0
+
+
+def test_a_policy_shows_what_it_would_change_for_those_that_are_next(api: Api, with_policies: Policies) -> None:
+    path = "/v1/service/policy/what-if"
+    api.enlist(1, data_set="first")
+    api.admit()
+    waiting = [api.enlist(number, data_set=f"d{number}") for number in (2, 3)]
+    before = dict(api.store.items)
+    higher = POLICY.replace("per_tenant: 1", "per_tenant: 2")
+    _, changed = api.post(path, {"text": higher}, "viewers")
+    assert [item["request_id"] for item in changed["items"]] == [request.request_id for request in waiting]
+    first, second = changed["items"]
+    assert (first["now"]["reason"], first["other"]["reason"]) == (Reason.ABOVE_CAP, Reason.SLOT_FREE)
+    assert first["other"]["latest_start"] < first["now"]["latest_start"], "it would start at once"
+    assert second["other"]["latest_start"] < second["now"]["latest_start"]
+    assert changed["tiers"] == [{"name": "basic", "quota": 2, "other_quota": 2}]
+    assert (changed["slots"], changed["other_slots"], changed["from_version"]) == (3, 3, 0)
+    renamed = api.post(path, {"text": POLICY.replace("basic", "other")}, "viewers")[1]
+    assert renamed["tiers"] == [
+        {"name": "basic", "quota": 2, "other_quota": None},
+        {"name": "other", "quota": None, "other_quota": 2},
+    ]
+    assert [item["other"] for item in renamed["items"]] == [None, None], "they would have no tier"
+    same = api.post(path, {"text": POLICY}, "viewers")[1]
+    assert (same["diff"], [item["now"] == item["other"] for item in same["items"]]) == ([], [True, True])
+    assert [
+        item["now"]["position"] for item in api.post(f"{path}?limit=1", {"text": POLICY}, "viewers")[1]["items"]
+    ] == [1]
+    assert api.store.items == before

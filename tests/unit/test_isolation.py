@@ -878,6 +878,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "ApprovalsFunction": (set(), set()),
     "ApiFunction": (set(), set()),
     "OperationsFunction": ({"write the ledger"}, set()),
+    "ConsoleFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),
 }

@@ -111,7 +111,7 @@ def test_whoever_takes_messages_may_make_those_that_failed_come_soon() -> None:
         if queues:
             (allowed,) = (
                 one
-                for policy in function["Properties"]["Policies"]
+                for policy in function["Properties"].get("Policies", [])
                 for one in policy.get("Statement", [])
                 if one["Sid"] == "TakeUpAgainSoon"
             )
@@ -335,6 +335,7 @@ def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> No
         "ApprovalsFunction": "${ApprovalsApi}/*/*/approvals/*",
         "ApiFunction": "${Api}/*/*/v1/*",
         "OperationsFunction": "${Api}/*/*/v1/service*",
+        "ConsoleFunction": "${Api}/*/GET/console*",
     }
     routes = {
         route["Properties"]["RouteKey"]: route["Properties"]["AuthorizationType"]
@@ -346,6 +347,8 @@ def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> No
         "ANY /v1/{path+}": "JWT",
         "ANY /v1/service": "JWT",
         "ANY /v1/service/{path+}": "JWT",
+        "GET /console": "NONE",
+        "GET /console/{file+}": "NONE",
     }
 
 

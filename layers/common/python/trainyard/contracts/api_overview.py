@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainyard.application.api.overview import ServiceState
+from trainyard.application.api.overview import ServiceState, WhatIf
 from trainyard.application.scheduling.explain import Upcoming, cure_of
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.tenants import Tenant
@@ -116,6 +116,45 @@ class PolicyCheck(_Answer):
     diff: Annotated[list[str], Field(description="Lines of a unified diff; none where they are alike")]
 
 
+class TierLimits(_Answer):
+    """The quota of a tier under the policy in force, and under another one; null where it has no such tier."""
+
+    name: str
+    quota: int | None
+    other_quota: int | None
+
+
+class Prospect(_Answer):
+    """What a request can expect under a policy."""
+
+    position: int
+    reason: str
+    earliest_start: datetime | None
+    latest_start: Annotated[
+        datetime | None, Field(description="Null where nothing that is expected lets it start")
+    ]
+
+
+class Compared(_Answer):
+    """A request that is among the next ones under the policy in force, or under the other one."""
+
+    tier: str
+    request_id: str
+    tenant_id: str
+    data_set: str
+    now: Annotated[Prospect | None, Field(description="Null where it is not among the next ones")]
+    other: Prospect | None
+
+
+class WhatIfAnswer(PolicyCheck):
+    """What another policy would change now: slots, quotas, and the requests that are next."""
+
+    slots: int
+    other_slots: int
+    tiers: list[TierLimits]
+    items: list[Compared]
+
+
 def policy_summary_of(version: PolicyVersion) -> PolicySummary:
     return PolicySummary(version=version.version, applied_at=version.applied_at, by=version.by, note=version.note)
 
@@ -173,6 +212,47 @@ def queue_of(upcoming: list[Upcoming]) -> QueueAnswer:
             )
             for each in upcoming
         ]
+    )
+
+
+def what_if_of(what_if: WhatIf, from_version: int, diff: list[str]) -> WhatIfAnswer:
+    before, after = what_if.before, what_if.after
+    quotas = {tier.name: tier.quota for tier in before.tiers}
+    others = {tier.name: tier.quota for tier in after.tiers}
+    return WhatIfAnswer(
+        from_version=from_version,
+        diff=diff,
+        slots=before.running_max,
+        other_slots=after.running_max,
+        tiers=[
+            TierLimits(name=name, quota=quotas.get(name), other_quota=others.get(name))
+            for name in dict.fromkeys((*quotas, *others))
+        ],
+        items=[_compared(*pair) for pair in what_if.upcoming],
+    )
+
+
+def _compared(now: Upcoming | None, other: Upcoming | None) -> Compared:
+    either = now or other
+    assert either is not None, "a request is among the next ones under one policy at least"
+    return Compared(
+        tier=either.tier,
+        request_id=either.entry.request_id,
+        tenant_id=either.tenant_id,
+        data_set=either.entry.data_set,
+        now=_prospect(now),
+        other=_prospect(other),
+    )
+
+
+def _prospect(upcoming: Upcoming | None) -> Prospect | None:
+    if upcoming is None:
+        return None
+    return Prospect(
+        position=upcoming.position,
+        reason=upcoming.reason.value,
+        earliest_start=upcoming.earliest,
+        latest_start=upcoming.latest,
     )
 
 

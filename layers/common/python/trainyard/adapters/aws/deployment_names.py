@@ -40,6 +40,19 @@ class DeploymentNames:
     schedule_group: str
     schedule_role_arn: str
     retain_data: bool
+    console_origin: str = ""
+    """From where browsers may put files into buckets, as `https://host`; empty for nowhere."""
+
+    def cors(self) -> Document:
+        """Return what lets the console put files: who may put what, the signature of each address says."""
+        rule = {
+            "AllowedOrigins": [self.console_origin],
+            "AllowedMethods": ["PUT"],
+            "AllowedHeaders": ["content-type"],
+            "ExposeHeaders": ["ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        return {"CORSRules": [rule]}
 
     def key_arns(self, tenant: Tenant) -> list[str]:
         return [tenant.key_arn] if tenant.key_arn else [self.data_key_arn]

@@ -79,6 +79,8 @@ class AwsProvisioning:
             s3.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": self._deployment.lifecycle()}
             )
+            if self._deployment.console_origin:
+                s3.put_bucket_cors(Bucket=bucket, CORSConfiguration=self._deployment.cors())
 
     def write_readme(self, tenant: Tenant) -> None:
         """Write what a tenant needs to know beside its receipts; a repetition makes no new version of it."""

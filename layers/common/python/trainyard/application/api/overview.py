@@ -41,6 +41,18 @@ class ServiceState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """What another policy would change for the requests that are next."""
+
+    before: Policy
+    """The limits in force …"""
+    after: Policy
+    """… and those that would be."""
+    upcoming: tuple[tuple[Upcoming | None, Upcoming | None], ...]
+    """Of each request, what it can expect under either policy; None where it is not among the next ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     explain: Explain
 
@@ -80,6 +92,22 @@ class Overview:
     def next(self, now: datetime, *, limit: int) -> list[Upcoming]:
         """Return the requests that are next, at most `limit` of each tier."""
         return self.explain.upcoming(now, limit=limit)
+
+    def what_if(self, text: str, now: datetime, *, limit: int) -> WhatIf:
+        """Return what a policy would change, at most `limit` requests of each tier; writes nothing.
+
+        Raises Refused when it is invalid.
+        """
+        other = self.policies.check(text)
+        before, after = self.explain.upcoming_under(other, now, limit=limit)
+        then = {each.entry.request_id: each for each in after}
+        pairs = [(each, then.pop(each.entry.request_id, None)) for each in before]
+        ledger = self.explain.scheduler.tables.ledger.read()
+        return WhatIf(
+            before=self.policies.current().at(now, ledger.epoch),
+            after=other.at(now, ledger.epoch),
+            upcoming=(*pairs, *((None, each) for each in then.values())),
+        )
 
     def ended(self, tier: str, state: State, day: str, *, limit: int, after: Cursor | None = None) -> RequestPage:
         """Return requests of a tier that came to an end in a state on a day, newest first; may lag.

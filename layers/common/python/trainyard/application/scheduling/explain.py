@@ -168,7 +168,18 @@ class Explain:
         those that nothing expected lets start come last, in the order of their arrival.
         """
         policy = self.policies.current()
+        return self._upcoming(self.scheduler.admitter.overview(policy, now), policy, now, limit)
+
+    def upcoming_under(self, other: Policy, now: datetime, *, limit: int) -> tuple[list[Upcoming], list[Upcoming]]:
+        """Return the requests that are next, as `upcoming`, under the policy in force and under another one.
+
+        Both are about the same state: what waits and runs now, and the runtimes that are expected now.
+        """
+        policy = self.policies.current()
         snapshot = self.scheduler.admitter.overview(policy, now)
+        return self._upcoming(snapshot, policy, now, limit), self._upcoming(snapshot, other, now, limit)
+
+    def _upcoming(self, snapshot: Snapshot, policy: Policy, now: datetime, limit: int) -> list[Upcoming]:
         policy = policy.at(now, snapshot.ledger.epoch)
         plan = decide(snapshot, policy, now)
         blocking = {(d.queue.tier, d.queue.tenant_id, d.entry.lane): d for d in plan.waits}

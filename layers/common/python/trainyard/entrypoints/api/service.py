@@ -16,12 +16,14 @@ from trainyard.contracts.api_overview import (
     QueueAnswer,
     ServiceAnswer,
     TenantList,
+    WhatIfAnswer,
     differences,
     policy_of,
     policy_summary_of,
     queue_of,
     service_of,
     tenant_of,
+    what_if_of,
 )
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.principals import Access
@@ -131,6 +133,19 @@ def check_policy(body: PolicyBody) -> PolicyCheck:
     before = policies.in_force()
     policies.check(body.text)
     return PolicyCheck(from_version=before.version, diff=differences(before.text, body.text))
+
+
+@router.post(
+    "/v1/service/policy/what-if", summary="What another policy would change", responses=results(WhatIfAnswer)
+)
+def compare_policy(body: PolicyBody, limit: Annotated[QueueLimit, Query()] = 20) -> WhatIfAnswer:
+    """For the requests that are next, as in /v1/service/queue, and for those that would be; changes nothing."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("limit")
+    overview = bootstrap.overview()
+    before = overview.policies.in_force()
+    what_if = overview.what_if(body.text, datetime.now(UTC), limit=limit)
+    return what_if_of(what_if, before.version, differences(before.text, body.text))
 
 
 def _policy(text: str) -> PolicyVersion:

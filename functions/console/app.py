@@ -1,0 +1,100 @@
+"""Console: the files of the page in which tenants and operators see and do what the HTTP API can.
+
+Anybody may fetch them: they hold no data, and the function has no rights. What a user sees comes from the HTTP
+API, with the user's own token.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "page"
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+SETTINGS = "settings.json"
+
+
+def handler(event: dict[str, Any], _: object) -> dict[str, Any]:
+    """Return a file, as a payload of format 2.0 of API Gateway."""
+    name = (event.get("pathParameters") or {}).get("file") or "index.html"
+    body = _content(name)
+    if body is None:
+        return {"statusCode": 404, "headers": _headers(".json"), "body": json.dumps({"message": "Not Found"})}
+    sent = event.get("headers") or {}
+    headers = {**_headers(Path(name).suffix), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
+    if headers["ETag"] in sent.get("if-none-match", ""):
+        return {"statusCode": 304, "headers": headers}
+    if "gzip" in sent.get("accept-encoding", ""):
+        headers["Content-Encoding"], body = "gzip", _compressed(body)
+    return {
+        "statusCode": 200,
+        "headers": headers,
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    """Return all files by their names below the folder: whatever a caller names is only looked up here."""
+    files = (path for path in FOLDER.rglob("*") if path.suffix in TYPES)
+    return {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in files}
+
+
+@cache
+def _compressed(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
+
+
+def _content(name: str) -> bytes | None:
+    return json.dumps(_settings()).encode() if name == SETTINGS else _files().get(name)
+
+
+def _settings() -> dict[str, str]:
+    """Return how users sign in: at the user pool of the deployment, or by a token of another issuer."""
+    return {
+        "stack": os.environ["TRAINYARD_STACK"],
+        "client": os.environ["TRAINYARD_USERS_CLIENT"],
+        "issuer": os.environ["TRAINYARD_ISSUER"],
+        "users": _users_address(),
+    }
+
+
+def _users_address() -> str:
+    """Return where Cognito answers; the SDKs' variable says where a substitute for AWS does."""
+    region, suffix = os.environ["AWS_REGION"], os.environ["TRAINYARD_URL_SUFFIX"]
+    return os.environ.get("AWS_ENDPOINT_URL") or f"https://cognito-idp.{region}.{suffix}"
+
+
+def _storage_addresses() -> str:
+    """Return where the buckets of tenants answer: files are put there directly."""
+    region, suffix = os.environ["AWS_REGION"], os.environ["TRAINYARD_URL_SUFFIX"]
+    return f"https://*.s3.{region}.{suffix} https://*.s3.{suffix}"
+
+
+def _headers(suffix: str) -> dict[str, str]:
+    return {
+        "Content-Type": TYPES[suffix],
+        # Revalidated before each use: all files that a browser has are of one version.
+        "Cache-Control": "no-cache",
+        "Vary": "Accept-Encoding",
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self' {_users_address()} {_storage_addresses()}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "Strict-Transport-Security": "max-age=31536000",
+        "X-Content-Type-Options": "nosniff",
+        "X-Robots-Tag": "noindex",
+    }

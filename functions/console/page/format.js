@@ -1,0 +1,70 @@
+// How values are shown: times in the browser's zone, with UTC in the tooltip.
+
+import { el } from "./dom.js";
+
+const WORDS = {
+  QUEUED: ["Waiting", "warn"], ADMITTED: ["Starting", "busy"], RUNNING: ["Running", "busy"], SUCCEEDED: ["Succeeded", "good"],
+  FAILED: ["Failed", "bad"], STOPPED: ["Stopped", ""], SUPERSEDED: ["Superseded", ""], CANCELLED: ["Cancelled", ""],
+  REJECTED: ["Rejected", "bad"],
+};
+
+export const STATES = Object.keys(WORDS);
+export const stateName = (state) => (WORDS[state] || [state])[0];
+
+/** Return whether a request waits, is about to start, or runs. */
+export const isActive = (state) => ["QUEUED", "ADMITTED", "RUNNING"].includes(state);
+
+export function badge(state) {
+  const [text, kind] = WORDS[state] || [state, ""];
+  return el("span", { class: `badge ${kind}` }, text);
+}
+
+export function time(text) {
+  if (!text) return el("span", { class: "quiet" }, "–");
+  const at = new Date(text);
+  const isToday = at.toDateString() === new Date().toDateString();
+  const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const words = isToday ? clock : `${day}, ${clock}`;
+  return el("time", { datetime: text, title: at.toISOString().replace("T", " ").slice(0, 19) + " UTC", class: "nowrap" }, words);
+}
+
+/** Return a span of time in words, as `2 h 5 min`. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole < 600 && whole % 60 ? ` ${whole % 60} s` : ""}`;
+  if (whole < 172800) return `${Math.floor(whole / 3600)} h${Math.floor((whole % 3600) / 60) ? ` ${Math.floor((whole % 3600) / 60)} min` : ""}`;
+  return `${Math.floor(whole / 86400)} days`;
+}
+
+export const between = (from, to) => (from && to ? (new Date(to) - new Date(from)) / 1000 : null);
+
+/** Return an amount, which is a decimal number as text. */
+export function usd(text) {
+  if (text === null || text === undefined) return "not known";
+  const value = Number(text);
+  const digits = value === 0 || Math.abs(value) >= 1 ? 2 : 4;
+  return `$${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+}
+
+export function bytes(count) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let [value, unit] = [count, 0];
+  while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
+  return `${unit ? value.toFixed(1) : value} ${units[unit]}`;
+}
+
+export const count = (value) => Number(value).toLocaleString("en-US");
+
+/** Return "1 request", "2 requests". */
+export const many = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** Return a list of terms with their values, which may be elements. */
+export function figures(pairs) {
+  return el("dl", { class: "figures" }, pairs.filter(Boolean).map(([name, ...value]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+export const today = () => new Date().toISOString().slice(0, 10);
