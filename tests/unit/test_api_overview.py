@@ -250,12 +250,14 @@ def test_a_policy_shows_what_it_would_change_for_those_that_are_next(api: Api, w
     assert second["other"]["latest_start"] < second["now"]["latest_start"]
     assert changed["tiers"] == [{"name": "basic", "quota": 2, "other_quota": 2}]
     assert (changed["slots"], changed["other_slots"], changed["from_version"]) == (3, 3, 0)
-    renamed = api.post(path, {"text": POLICY.replace("basic", "other")}, "viewers")[1]
-    assert renamed["tiers"] == [
-        {"name": "basic", "quota": 2, "other_quota": None},
-        {"name": "other", "quota": None, "other_quota": 2},
+    other_tier = POLICY.partition("tiers:")[2].replace("basic", "other").replace("quota: 2", "quota: 1")
+    further = api.post(path, {"text": POLICY + other_tier}, "viewers")
+    assert further[1]["tiers"] == [
+        {"name": "basic", "quota": 2, "other_quota": 2},
+        {"name": "other", "quota": None, "other_quota": 1},
     ]
-    assert [item["other"] for item in renamed["items"]] == [None, None], "they would have no tier"
+    status, problem = api.post(path, {"text": POLICY.replace("basic", "other")}, "viewers")
+    assert (status, "tiers.basic is in use" in problem["detail"]) == (409, True), "as it would not be applied"
     same = api.post(path, {"text": POLICY}, "viewers")[1]
     assert (same["diff"], [item["now"] == item["other"] for item in same["items"]]) == ([], [True, True])
     assert [
