@@ -6,6 +6,7 @@ from typing import Any
 from botocore.loaders import JSONFileLoader
 
 from local.sagemaker.interpreter import described, is_images
+from tests.browser import CHROMIUM, MISSING
 
 os.environ |= {
     "POWERTOOLS_METRICS_NAMESPACE": "Trainyard",
@@ -37,6 +38,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say it at the end too, where a quiet run prints no header."""
     if not is_images():
         terminalreporter.write_line(described(), yellow=True)
+    if CHROMIUM is None:
+        terminalreporter.write_line(MISSING, yellow=True)
 
 
 _load_file = JSONFileLoader.load_file

@@ -18,18 +18,22 @@ function filled(element, properties, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "data") Object.assign(element.dataset, value);
     // The content security policy forbids the attribute, and not the property.
-    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else if (name === "style")
+      for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
     else if (name === "value" || name === "checked") element[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 /** Replace what an element contains, unless it is the same: what is focused or selected in it stays. */
 export function fill(element, ...children) {
   const next = el("div", {}, ...children);
-  const same = element.childNodes.length === next.childNodes.length &&
+  const same =
+    element.childNodes.length === next.childNodes.length &&
     [...next.childNodes].every((node, index) => node.isEqualNode(element.childNodes[index]));
   if (!same) element.replaceChildren(...next.childNodes);
 }
@@ -59,15 +63,27 @@ export function ask({ title, text = [], fields = {}, action, danger = false }) {
   return new Promise((resolve) => {
     const controls = Object.values(fields);
     const id = `dialog-${++ids}`;
-    const dialog = el("dialog", { "aria-labelledby": id },
-      el("form", { method: "dialog" },
-        el("h2", { id }, title), ...text,
+    const dialog = el(
+      "dialog",
+      { "aria-labelledby": id },
+      el(
+        "form",
+        { method: "dialog" },
+        el("h2", { id }, title),
+        ...text,
         controls.map(({ label, control, hint }) => field(label, control, hint)),
-        el("div", { class: "buttons" },
-          el("button", { value: "", formnovalidate: true }, "Close"),
-          el("button", { value: "yes", class: danger ? "danger" : "main" }, action))));
+        el(
+          "div",
+          { class: "buttons" },
+          el("button", { type: "button", onclick: () => dialog.close("") }, "Close"),
+          el("button", { value: "yes", class: danger ? "danger" : "main" }, action),
+        ),
+      ),
+    );
     dialog.addEventListener("close", () => {
-      const values = Object.fromEntries(Object.entries(fields).map(([name, { control }]) => [name, control.value]));
+      const values = Object.fromEntries(
+        Object.entries(fields).map(([name, { control }]) => [name, control.value]),
+      );
       dialog.remove();
       resolve(dialog.returnValue === "yes" ? values : null);
     });

@@ -11,7 +11,7 @@ export async function ended(tiers, states, day, cache) {
   const lists = tiers.flatMap((tier) => states.map((state) => ({ tier, state, day })));
   const pages = [];
   for (let index = 0; index < lists.length; index += AT_ONCE) {
-    pages.push(...await Promise.all(lists.slice(index, index + AT_ONCE).map(all)));
+    pages.push(...(await Promise.all(lists.slice(index, index + AT_ONCE).map(all))));
   }
   const requests = pages.flatMap((page) => page.items).sort((a, b) => (a.finished_at < b.finished_at ? 1 : -1));
   for (const request of requests) cache?.set(request.request_id, request);

@@ -3,8 +3,14 @@
 import { el } from "./dom.js";
 
 const WORDS = {
-  QUEUED: ["Waiting", "warn"], ADMITTED: ["Starting", "busy"], RUNNING: ["Running", "busy"], SUCCEEDED: ["Succeeded", "good"],
-  FAILED: ["Failed", "bad"], STOPPED: ["Stopped", ""], SUPERSEDED: ["Superseded", ""], CANCELLED: ["Cancelled", ""],
+  QUEUED: ["Waiting", "warn"],
+  ADMITTED: ["Starting", "busy"],
+  RUNNING: ["Running", "busy"],
+  SUCCEEDED: ["Succeeded", "good"],
+  FAILED: ["Failed", "bad"],
+  STOPPED: ["Stopped", ""],
+  SUPERSEDED: ["Superseded", ""],
+  CANCELLED: ["Cancelled", ""],
   REJECTED: ["Rejected", "bad"],
 };
 
@@ -26,16 +32,21 @@ export function time(text) {
   const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   const words = isToday ? clock : `${day}, ${clock}`;
-  return el("time", { datetime: text, title: at.toISOString().replace("T", " ").slice(0, 19) + " UTC", class: "nowrap" }, words);
+  return el(
+    "time",
+    { datetime: text, title: at.toISOString().replace("T", " ").slice(0, 19) + " UTC", class: "nowrap" },
+    words,
+  );
 }
 
 /** Return a span of time in words, as `2 h 5 min`. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
   const whole = Math.max(0, Math.round(seconds));
+  const minutes = Math.floor((whole % 3600) / 60);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min${whole < 600 && whole % 60 ? ` ${whole % 60} s` : ""}`;
-  if (whole < 172800) return `${Math.floor(whole / 3600)} h${Math.floor((whole % 3600) / 60) ? ` ${Math.floor((whole % 3600) / 60)} min` : ""}`;
+  if (whole < 172800) return [`${Math.floor(whole / 3600)} h`, minutes ? `${minutes} min` : ""].join(" ").trim();
   return `${Math.floor(whole / 86400)} days`;
 }
 
@@ -52,7 +63,10 @@ export function usd(text) {
 export function bytes(count) {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let [value, unit] = [count, 0];
-  while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
   return `${unit ? value.toFixed(1) : value} ${units[unit]}`;
 }
 
@@ -63,8 +77,11 @@ export const many = (number, noun) => `${count(number)} ${noun}${number === 1 ? 
 
 /** Return a list of terms with their values, which may be elements. */
 export function figures(pairs) {
-  return el("dl", { class: "figures" }, pairs.filter(Boolean).map(([name, ...value]) =>
-    el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  return el(
+    "dl",
+    { class: "figures" },
+    pairs.filter(Boolean).map(([name, ...value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );
 }
 
 export const today = () => new Date().toISOString().slice(0, 10);

@@ -6,10 +6,19 @@ import { live } from "./live.js";
 import * as session from "./session.js";
 
 const OF_SERVICE = [
-  ["overview", "Overview"], ["queue", "Queue"], ["activity", "Activity"], ["failures", "Failures"], ["tenants", "Tenants"],
+  ["overview", "Overview"],
+  ["queue", "Queue"],
+  ["activity", "Activity"],
+  ["failures", "Failures"],
+  ["tenants", "Tenants"],
   ["policy", "Policy"],
 ];
-const OF_TENANT = [["requests", "Requests"], ["data-sets", "Data sets"], ["models", "Models"], ["costs", "Costs"]];
+const OF_TENANT = [
+  ["requests", "Requests"],
+  ["data-sets", "Data sets"],
+  ["models", "Models"],
+  ["costs", "Costs"],
+];
 
 const VIEWS = {
   overview: () => import("./views/overview.js"),
@@ -33,11 +42,20 @@ const account = document.querySelector(".account");
 let me = null;
 let current = null;
 
+/** Return a part of an address; as it is, where it is not encoded. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Return what the address names: { view, tenant, id, query }. */
 function place() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const query = Object.fromEntries(new URLSearchParams(search || ""));
-  const parts = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const parts = path.split("/").filter(Boolean).map(decoded);
   if (parts[0] !== "t") return { view: parts[0] || "", tenant: null, id: null, query };
   const [, tenant, view = "requests", id = null] = parts;
   return { view: id === null ? view : { requests: "request", models: "model" }[view] || view, tenant, id, query };
@@ -59,8 +77,16 @@ async function show({ isFirst = false } = {}) {
   current = null;
   if (!session.isSignedIn()) return showSignIn();
   if (me === null) {
-    main.replaceChildren(el("p", { class: "quiet" }, "Loading…"));
-    const start = live({ seconds: 5, signedOut: showSignIn, load: async () => { me = await get("v1/me"); started.stop(); await show({ isFirst }); } });
+    main.replaceChildren(el("p", { class: "starting" }, "Loading…"));
+    const start = live({
+      seconds: 5,
+      signedOut: showSignIn,
+      load: async () => {
+        me = await get("v1/me");
+        started.stop();
+        await show({ isFirst });
+      },
+    });
     const started = start;
     main.append(start.banners);
     return start.start();
@@ -74,35 +100,62 @@ async function show({ isFirst = false } = {}) {
 }
 
 function showView(view, at, isFirst) {
-  const context = { ...at, me, mayChange: mayChange(), isOfService: isOfService(), setQuery, reload: () => control.now(),
-    link: (...parts) => `#/t/${[at.tenant, ...parts].map(encodeURIComponent).join("/")}` };
+  const context = {
+    ...at,
+    me,
+    mayChange: mayChange(),
+    isOfService: isOfService(),
+    setQuery,
+    reload: () => control.now(),
+    link: (...parts) => `#/t/${[at.tenant, ...parts].map(encodeURIComponent).join("/")}`,
+  };
   const title = view.title(context);
   const heading = el("h1", { tabindex: "-1" }, title);
-  const content = el("div");
+  const content = el("div", { class: "loading" });
   const load = view.show(content, context);
-  const control = live({ load, signedOut: showSignIn });
-  current = { stop: () => { control.stop(); view.leave?.(); } };
+  const control = live({ load, signedOut: showSignIn, loaded: () => content.classList.remove("loading") });
+  current = {
+    stop: () => {
+      control.stop();
+      view.leave?.();
+    },
+  };
   main.replaceChildren(el("div", { class: "head" }, heading, control.element), control.banners, content);
   document.title = `${at.tenant ? `${title}, ${at.tenant}` : title} – Trainyard`;
-  if (!isFirst) { scrollTo(0, 0); heading.focus({ preventScroll: true }); }
+  if (!isFirst) {
+    scrollTo(0, 0);
+    heading.focus({ preventScroll: true });
+  }
   return control.start();
 }
 
 function showNothing() {
-  main.replaceChildren(el("h1", {}, "There is nothing here"), el("p", {}, "The address names no page, or none that you may see. ",
-    el("a", { href: "#/" }, "Go to the first page")));
+  main.replaceChildren(
+    el("h1", {}, "There is nothing here"),
+    el(
+      "p",
+      {},
+      "The address names no page, or none that you may see. ",
+      el("a", { href: "#/" }, "Go to the first page"),
+    ),
+  );
 }
 
 function showNavigation(at) {
   const link = ([view, text], href) =>
-    el("a", { href, "aria-current": view === at.view || (view === `${at.view}s`) ? "page" : null }, text);
+    el("a", { href, "aria-current": view === at.view || view === `${at.view}s` ? "page" : null }, text);
   const tenant = at.tenant ?? me.tenant_id;
   const own = tenant ? OF_TENANT.map((item) => link(item, `#/t/${encodeURIComponent(tenant)}/${item[0]}`)) : [];
   const service = isOfService() ? OF_SERVICE.map((item) => link(item, `#/${item[0]}`)) : [];
-  const name = isOfService() && tenant ? [el("span", { class: "quiet", style: { padding: ".4rem .3rem .4rem .9rem" } }, `${tenant}:`)] : [];
+  const name =
+    isOfService() && tenant
+      ? [el("span", { class: "quiet", style: { padding: ".4rem .3rem .4rem .9rem" } }, `${tenant}:`)]
+      : [];
   nav.replaceChildren(...service, ...name, ...own);
-  account.replaceChildren(el("span", { class: "subject" }, me.tenant_id ? `${me.tenant_id}, ${me.role}` : me.role),
-    el("button", { type: "button", onclick: leave }, "Sign out"));
+  account.replaceChildren(
+    el("span", { class: "subject" }, me.tenant_id ? `${me.tenant_id}, ${me.role}` : me.role),
+    el("button", { type: "button", onclick: leave }, "Sign out"),
+  );
 }
 
 async function leave() {
@@ -123,38 +176,96 @@ function showSignIn() {
   const form = el("form", { class: "panel" });
   main.replaceChildren(el("div", { class: "sign-in" }, form));
   passwordForm(form);
-  session.readSettings().then(({ client }) => { if (!client) tokenForm(form); }, () => {
-    form.append(el("p", { class: "banner bad", role: "alert" }, "There is no connection to the service. Load the page again."));
-  });
+  session.readSettings().then(
+    ({ client }) => {
+      if (!client) tokenForm(form);
+    },
+    () => {
+      form.append(
+        el(
+          "p",
+          { class: "banner bad", role: "alert" },
+          "There is no connection to the service. Load the page again.",
+        ),
+      );
+    },
+  );
 }
 
 function passwordForm(form) {
   const email = el("input", { type: "email", name: "username", autocomplete: "username", required: true });
-  const password = el("input", { type: "password", name: "password", autocomplete: "current-password", required: true });
-  steps(form, "Sign in", [field("E-mail address", email), field("Password", password)], () => session.signIn(email.value, password.value));
+  const password = el("input", {
+    type: "password",
+    name: "password",
+    autocomplete: "current-password",
+    required: true,
+  });
+  steps(form, "Sign in", [field("E-mail address", email), field("Password", password)], () =>
+    session.signIn(email.value, password.value),
+  );
   email.focus();
 }
 
 function tokenForm(form) {
-  const token = el("textarea", { rows: "5", class: "code", required: true, spellcheck: "false", autocomplete: "off" });
-  steps(form, "Sign in", [field("ID token", token, "This deployment takes tokens of another issuer. Paste one here; it is kept in this tab alone.")],
-    async () => { session.signInWith(token.value); return null; });
+  const token = el("textarea", {
+    rows: "5",
+    class: "code",
+    required: true,
+    spellcheck: "false",
+    autocomplete: "off",
+  });
+  steps(
+    form,
+    "Sign in",
+    [
+      field(
+        "ID token",
+        token,
+        "This deployment takes tokens of another issuer. Paste one here; it is kept in this tab alone.",
+      ),
+    ],
+    async () => {
+      session.signInWith(token.value);
+      return null;
+    },
+  );
 }
 
 function challengeForm(form, challenge) {
   if (challenge.name === "NEW_PASSWORD_REQUIRED") {
-    const password = el("input", { type: "password", autocomplete: "new-password", required: true, minlength: "12" });
+    const password = el("input", {
+      type: "password",
+      autocomplete: "new-password",
+      required: true,
+      minlength: "12",
+    });
     const hint = "At least 12 characters, with capital and small letters and a digit.";
-    steps(form, "Choose a new password", [field("New password", password, hint)], () => session.respond(challenge, password.value));
+    steps(form, "Choose a new password", [field("New password", password, hint)], () =>
+      session.respond(challenge, password.value),
+    );
     return password.focus();
   }
   if (!["SOFTWARE_TOKEN_MFA", "SMS_MFA"].includes(challenge.name)) {
-    return form.replaceChildren(el("p", { class: "banner bad", role: "alert" },
-      `This sign-in asks for ${challenge.name}, which the console does not have. Ask your operator.`));
+    return form.replaceChildren(
+      el(
+        "p",
+        { class: "banner bad", role: "alert" },
+        `This sign-in asks for ${challenge.name}, which the console does not have. Ask your operator.`,
+      ),
+    );
   }
-  const code = el("input", { inputmode: "numeric", autocomplete: "one-time-code", pattern: "[0-9]{6}", required: true });
-  steps(form, "Enter the code", [field("Code", code, "Six digits, of your authenticator app or of a message.")],
-    () => session.respond(challenge, code.value));
+  const code = el("input", {
+    inputmode: "numeric",
+    autocomplete: "one-time-code",
+    pattern: "[0-9]{6}",
+    required: true,
+  });
+  steps(
+    form,
+    "Enter the code",
+    [field("Code", code, "Six digits, of your authenticator app or of a message.")],
+    () => session.respond(challenge, code.value),
+  );
   return code.focus();
 }
 
@@ -162,7 +273,12 @@ function challengeForm(form, challenge) {
 function steps(form, title, fields, answer) {
   const problem = el("div", { role: "alert" });
   const button = el("button", { class: "main" }, title === "Sign in" ? "Sign in" : "Continue");
-  form.replaceChildren(el("h1", {}, title), el("div", { class: "low" }, fields), problem, el("div", { class: "buttons" }, button));
+  form.replaceChildren(
+    el("h1", {}, title),
+    el("div", { class: "low" }, fields),
+    problem,
+    el("div", { class: "buttons" }, button),
+  );
   form.onsubmit = async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -171,8 +287,12 @@ function steps(form, title, fields, answer) {
       if (challenge) challengeForm(form, challenge);
       else await show();
     } catch (error) {
-      const text = error instanceof TypeError ? "There is no connection to the service."
-        : error.name === "NotAuthorizedException" ? "The e-mail address or the password is wrong." : error.message;
+      const text =
+        error instanceof TypeError
+          ? "There is no connection to the service."
+          : error.name === "NotAuthorizedException"
+            ? "The e-mail address or the password is wrong."
+            : error.message;
       problem.replaceChildren(el("p", { class: "banner bad" }, text));
     } finally {
       button.disabled = false;
@@ -182,6 +302,12 @@ function steps(form, title, fields, answer) {
 
 addEventListener("hashchange", () => show());
 show({ isFirst: true }).catch((error) => {
-  main.replaceChildren(el("p", { class: "banner bad" }, error instanceof ApiError ? error.message : "The page could not be shown: load it again."));
+  main.replaceChildren(
+    el(
+      "p",
+      { class: "banner bad" },
+      error instanceof ApiError ? error.message : "The page could not be shown: load it again.",
+    ),
+  );
   console.error(error);
 });

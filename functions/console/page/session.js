@@ -9,7 +9,11 @@ let tokens = read();
 let refreshing = null;
 
 function read() {
-  try { return JSON.parse(sessionStorage.getItem(KEY)); } catch { return null; }
+  try {
+    return JSON.parse(sessionStorage.getItem(KEY));
+  } catch {
+    return null;
+  }
 }
 
 function keep(next) {
@@ -28,7 +32,9 @@ export const isSignedIn = () => tokens !== null;
 
 /** A step of a sign-in that Cognito asks for: a new password, or a code of the second factor. */
 export class Challenge {
-  constructor(name, session, username) { Object.assign(this, { name, session, username }); }
+  constructor(name, session, username) {
+    Object.assign(this, { name, session, username });
+  }
 }
 
 async function cognito(operation, body) {
@@ -41,8 +47,12 @@ async function cognito(operation, body) {
   const content = await answer.text();
   const values = content ? JSON.parse(content) : {};
   if (!answer.ok) {
-    const error = new Error(values.message || values.Message || `The sign-in was answered with status ${answer.status}.`);
-    error.name = String(values.__type || "").split("#").pop();
+    const error = new Error(
+      values.message || values.Message || `The sign-in was answered with status ${answer.status}.`,
+    );
+    error.name = String(values.__type || "")
+      .split("#")
+      .pop();
     throw error;
   }
   return values;
@@ -51,14 +61,20 @@ async function cognito(operation, body) {
 /** Sign in; return null, or a Challenge. */
 export async function signIn(username, password) {
   const parameters = { USERNAME: username, PASSWORD: password };
-  return settled(await cognito("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters }), username);
+  return settled(
+    await cognito("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters }),
+    username,
+  );
 }
 
 /** Answer a challenge; return null, or the next one. */
 export async function respond(challenge, text) {
   const name = { NEW_PASSWORD_REQUIRED: "NEW_PASSWORD" }[challenge.name] || `${challenge.name}_CODE`;
-  const body = { ChallengeName: challenge.name, Session: challenge.session,
-    ChallengeResponses: { USERNAME: challenge.username, [name]: text } };
+  const body = {
+    ChallengeName: challenge.name,
+    Session: challenge.session,
+    ChallengeResponses: { USERNAME: challenge.username, [name]: text },
+  };
   return settled(await cognito("RespondToAuthChallenge", body), challenge.username);
 }
 
@@ -77,21 +93,32 @@ export function signInWith(token) {
   keep({ id: token.trim(), refresh: null, until: Infinity });
 }
 
-/** Return a token that is valid, or null where the user has to sign in again. Throws TypeError without a network. */
+/** Return a valid token, or null where the user has to sign in again. Throws TypeError without a network. */
 export async function token({ isRefused = false } = {}) {
   if (tokens === null) return null;
-  const isValid = tokens.until === null || tokens.until === Infinity || tokens.until - EARLY_SECONDS * 1000 > Date.now();
+  const isValid =
+    tokens.until === null || tokens.until === Infinity || tokens.until - EARLY_SECONDS * 1000 > Date.now();
   if (isValid && !isRefused) return tokens.id;
-  if (!tokens.refresh) { keep(null); return null; }
+  if (!tokens.refresh) {
+    keep(null);
+    return null;
+  }
   // Calls that find the token expired at the same time wait for one new one.
-  refreshing ??= refresh().finally(() => { refreshing = null; });
+  refreshing ??= refresh().finally(() => {
+    refreshing = null;
+  });
   await refreshing;
   return tokens?.id ?? null;
 }
 
 async function refresh() {
   try {
-    await settled(await cognito("InitiateAuth", { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: { REFRESH_TOKEN: tokens.refresh } }));
+    await settled(
+      await cognito("InitiateAuth", {
+        AuthFlow: "REFRESH_TOKEN_AUTH",
+        AuthParameters: { REFRESH_TOKEN: tokens.refresh },
+      }),
+    );
   } catch (error) {
     if (error instanceof TypeError) throw error; // no network: the session may be as good as before
     keep(null);

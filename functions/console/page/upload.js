@@ -18,7 +18,10 @@ export async function upload(tenant, data_set, file, { signal, progressed }) {
     for (const part of place.parts) {
       const piece = file.slice(sent, sent + part.size_bytes);
       const before = sent;
-      parts.push({ number: part.number, etag: await put(part.url, piece, { signal, progressed: (more) => progressed(before + more) }) });
+      parts.push({
+        number: part.number,
+        etag: await put(part.url, piece, { signal, progressed: (more) => progressed(before + more) }),
+      });
       sent += part.size_bytes;
     }
     await post(at`tenants/${tenant}/uploads/${place.upload_id}/complete`, { ...name, parts });
@@ -51,7 +54,9 @@ function once(url, content, { signal, progressed }) {
       error.isFinal = call.status < 500;
       return reject(error);
     });
-    call.addEventListener("error", () => reject(new Error("The connection to the storage failed. Try the upload again.")));
+    call.addEventListener("error", () =>
+      reject(new Error("The connection to the storage failed. Try the upload again.")),
+    );
     call.addEventListener("abort", () => reject(new Error("The upload was stopped.")));
     signal.addEventListener("abort", () => call.abort());
     if (signal.aborted) return call.abort();

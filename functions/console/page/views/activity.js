@@ -14,7 +14,13 @@ const HOUR = 3600000;
 export function show(view, context) {
   const { query, setQuery } = context;
   const day = el("input", { type: "date", value: query.day || today(), max: today(), required: true });
-  const by = select([["tenant", "Tenant"], ["slot", "Slot"]], query.by === "slot" ? "slot" : "tenant");
+  const by = select(
+    [
+      ["tenant", "Tenant"],
+      ["slot", "Slot"],
+    ],
+    query.by === "slot" ? "slot" : "tenant",
+  );
   const timeline = el("div", { class: "tall" });
   const throughput = el("div", { style: { "min-height": "150px" } });
   const waits = el("div", { style: { "min-height": "150px" } });
@@ -29,29 +35,61 @@ export function show(view, context) {
       { title: "State", cell: (row) => badge(row.state) },
       { title: "Started", cell: (row) => time(row.admitted_at) },
       { title: "Waited", class: "number", cell: (row) => duration(between(row.arrived_at, row.admitted_at)) },
-      { title: "Ran", class: "number", cell: (row) => duration(between(row.admitted_at, row.finished_at || new Date().toISOString())) },
+      {
+        title: "Ran",
+        class: "number",
+        cell: (row) => duration(between(row.admitted_at, row.finished_at || new Date().toISOString())),
+      },
     ],
   });
   for (const control of [day, by]) {
-    control.addEventListener("change", () => { setQuery({ day: day.value, by: by.value }); context.reload(); });
+    control.addEventListener("change", () => {
+      setQuery({ day: day.value, by: by.value });
+      context.reload();
+    });
   }
   view.append(
-    el("div", { class: "fields" }, field("Day (UTC)", day), field("Rows", by)), partial,
+    el("div", { class: "fields" }, field("Day (UTC)", day), field("Rows", by)),
+    partial,
     panel("Runs", legend(["wait", "RUNNING", ...ENDS]), timeline),
-    el("div", { class: "panels" }, panel("Ended in each hour (UTC)", legend(ENDS), throughput), panel("Median wait, by the hour of the start (UTC)", waits)),
-    panel("As a table", el("div", { class: "low" }, list.element)));
+    el(
+      "div",
+      { class: "panels" },
+      panel("Ended in each hour (UTC)", legend(ENDS), throughput),
+      panel("Median wait, by the hour of the start (UTC)", waits),
+    ),
+    panel("As a table", el("div", { class: "low" }, list.element)),
+  );
 
-  return async () => {
+  return async ({ isAsked }) => {
     const service = await get("v1/service");
     const tiers = service.tiers.map((tier) => tier.name);
     const isToday = day.value === today();
-    const [past, running] = await Promise.all([ended(tiers, ENDS, day.value || today()), isToday ? get("v1/service/running") : { items: [] }]);
+    const [past, running] = await Promise.all([
+      ended(tiers, ENDS, day.value || today()),
+      isToday ? get("v1/service/running") : { items: [] },
+    ]);
     const runs = [...running.items, ...past.requests.filter((each) => each.admitted_at)];
     const [from, to] = span(runs, day.value, isToday);
-    gantt(timeline, { rows: by.value === "slot" ? bySlot(runs) : byTenant(runs), from, to, description: `${runs.length} runs, by ${by.value}; the table below has them all` });
+    gantt(timeline, {
+      rows: by.value === "slot" ? bySlot(runs) : byTenant(runs),
+      from,
+      to,
+      description: `${runs.length} runs, by ${by.value}; the table below has them all`,
+    });
     drawHours(throughput, waits, runs);
-    list.update(runs);
-    partial.replaceChildren(...(past.isPartial ? [el("p", { class: "banner" }, "More ended on this day than is shown: of each tier and state, the newest 300.")] : []));
+    list.update(runs, { isAsked });
+    partial.replaceChildren(
+      ...(past.isPartial
+        ? [
+            el(
+              "p",
+              { class: "banner" },
+              "More ended on this day than is shown: of each tier and state, the newest 300.",
+            ),
+          ]
+        : []),
+    );
   };
 }
 
@@ -60,13 +98,23 @@ const ms = (text) => new Date(text).getTime();
 
 function bar(request) {
   const [from, to] = [ms(request.admitted_at), request.finished_at ? ms(request.finished_at) : Date.now()];
-  const label = `${request.tenant_id}/${request.data_set}, ${stateName(request.state)}: waited ${duration((from - ms(request.arrived_at)) / 1000)}, ran ${duration((to - from) / 1000)}`;
-  return { id: request.request_id, href: address(request), label, state: request.state, arrived: ms(request.arrived_at), from, to };
+  const times = `waited ${duration((from - ms(request.arrived_at)) / 1000)}, ran ${duration((to - from) / 1000)}`;
+  const label = `${request.tenant_id}/${request.data_set}, ${stateName(request.state)}: ${times}`;
+  return {
+    id: request.request_id,
+    href: address(request),
+    label,
+    state: request.state,
+    arrived: ms(request.arrived_at),
+    from,
+    to,
+  };
 }
 
 function byTenant(requests) {
   const rows = new Map();
-  for (const request of requests) rows.set(request.tenant_id, [...(rows.get(request.tenant_id) || []), bar(request)]);
+  for (const request of requests)
+    rows.set(request.tenant_id, [...(rows.get(request.tenant_id) || []), bar(request)]);
   return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, runs]) => ({ name, runs }));
 }
 
@@ -81,11 +129,16 @@ function bySlot(requests) {
     else slots.push([run]);
     rows.set(request.tier, slots);
   }
-  return [...rows].flatMap(([tier, slots]) => slots.map((runs, index) => ({ name: `${tier} ${index + 1}`, runs })));
+  return [...rows].flatMap(([tier, slots]) =>
+    slots.map((runs, index) => ({ name: `${tier} ${index + 1}`, runs })),
+  );
 }
 
 function span(requests, day, isToday) {
-  const [start, end] = [ms(`${day || today()}T00:00:00Z`), isToday ? Date.now() : ms(`${day}T00:00:00Z`) + 24 * HOUR];
+  const [start, end] = [
+    ms(`${day || today()}T00:00:00Z`),
+    isToday ? Date.now() : ms(`${day}T00:00:00Z`) + 24 * HOUR,
+  ];
   const first = Math.min(end - 600000, ...requests.map((each) => ms(each.arrived_at)));
   return [Math.max(start, first), end];
 }
@@ -97,10 +150,15 @@ function drawHours(throughput, waits, runs) {
     hours[new Date(run.admitted_at).getUTCHours()].waits.push(between(run.arrived_at, run.admitted_at));
   }
   const label = (hour) => String(hour).padStart(2, "0");
-  columns(throughput, { bars: hours.map((each, hour) => ({ label: label(hour), parts: ENDS.map((state) => [state, each[state]]) })),
-    description: `Requests that ended in each hour: ${runs.filter((run) => run.finished_at).length} in all` });
-  columns(waits, { bars: hours.map((each, hour) => ({ label: label(hour), parts: [["wait", median(each.waits)]] })), unit: duration,
-    description: `Median wait: ${duration(median(runs.map((run) => between(run.arrived_at, run.admitted_at))))} over the day` });
+  columns(throughput, {
+    bars: hours.map((each, hour) => ({ label: label(hour), parts: ENDS.map((state) => [state, each[state]]) })),
+    description: `Requests that ended in each hour: ${runs.filter((run) => run.finished_at).length} in all`,
+  });
+  columns(waits, {
+    bars: hours.map((each, hour) => ({ label: label(hour), parts: [["wait", median(each.waits)]] })),
+    unit: duration,
+    description: `Median wait over the day: ${duration(median(hours.flatMap((each) => each.waits)))}`,
+  });
 }
 
 function median(values) {

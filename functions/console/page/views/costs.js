@@ -12,7 +12,10 @@ export const title = () => "Costs";
 export function show(view, context) {
   const { tenant, query, setQuery } = context;
   const months = lastMonths();
-  const month = select(months.map((each) => [each, each]), months.includes(query.month) ? query.month : months[0]);
+  const month = select(
+    months.map((each) => [each, each]),
+    months.includes(query.month) ? query.month : months[0],
+  );
   const budget = el("div", { class: "waits" });
   const total = el("div", { class: "waits" });
   const list = table({
@@ -28,21 +31,34 @@ export function show(view, context) {
       { title: "Their cost", class: "number", cell: (row) => usd(row.inference_usd) },
     ],
   });
-  month.addEventListener("change", () => { setQuery({ month: month.value }); context.reload(); });
-  view.append(el("div", { class: "fields" }, field("Month (UTC)", month)),
+  month.addEventListener("change", () => {
+    setQuery({ month: month.value });
+    context.reload();
+  });
+  view.append(
+    el("div", { class: "fields" }, field("Month (UTC)", month)),
     el("div", { class: "panels" }, panel("Spent", total), panel("Budget of this month", budget)),
-    panel("By data set", el("div", { class: "low" }, list.element)));
+    panel("By data set", el("div", { class: "low" }, list.element)),
+  );
 
-  return async () => {
-    const [costs, left] = await Promise.all([get(at`tenants/${tenant}/costs`, { month: month.value }), get(at`tenants/${tenant}/budget`)]);
+  return async ({ isAsked }) => {
+    const [costs, left] = await Promise.all([
+      get(at`tenants/${tenant}/costs`, { month: month.value }),
+      get(at`tenants/${tenant}/budget`),
+    ]);
     const all = Number(costs.total.usd) + Number(costs.total.inference_usd);
-    fill(total, figures([
-      [`In ${costs.month}`, usd(String(all)), el("small", {}, "at list prices")],
-      ["Trainings and transforms", usd(costs.total.usd)],
-      ["Predictions", usd(costs.total.inference_usd)],
-      costs.total.unknown_steps ? ["Not known", count(costs.total.unknown_steps), el("small", {}, "steps without a price")] : null,
-    ]));
-    list.update(costs.items.length ? [...costs.items, { ...costs.total, isTotal: true }] : []);
+    fill(
+      total,
+      figures([
+        [`In ${costs.month}`, usd(String(all)), el("small", {}, "at list prices")],
+        ["Trainings and transforms", usd(costs.total.usd)],
+        ["Predictions", usd(costs.total.inference_usd)],
+        costs.total.unknown_steps
+          ? ["Not known", count(costs.total.unknown_steps), el("small", {}, "steps without a price")]
+          : null,
+      ]),
+    );
+    list.update(costs.items.length ? [...costs.items, { ...costs.total, isTotal: true }] : [], { isAsked });
     fill(budget, left.budget ? bar(left.budget) : el("p", {}, "There is no budget for this tenant."));
   };
 }
@@ -51,11 +67,24 @@ function bar({ limit_usd: limit, spent_usd: spent, reserved_usd: reserved }) {
   const share = (text) => `${Math.min(100, (100 * Number(text)) / (Number(limit) || 1))}%`;
   const left = Number(limit) - Number(spent) - Number(reserved);
   return [
-    el("div", { class: "meter", "aria-hidden": "true" }, el("i", { style: { width: share(spent) } }), el("i", { class: "extra", style: { width: share(reserved) } })),
-    figures([["Limit", usd(limit)], ["Spent", usd(spent)], ["Reserved", usd(reserved), el("small", {}, "by what runs")], ["Left", usd(String(Math.max(0, left)))]])];
+    el(
+      "div",
+      { class: "meter", "aria-hidden": "true" },
+      el("i", { style: { width: share(spent) } }),
+      el("i", { class: "extra", style: { width: share(reserved) } }),
+    ),
+    figures([
+      ["Limit", usd(limit)],
+      ["Spent", usd(spent)],
+      ["Reserved", usd(reserved), el("small", {}, "by what runs")],
+      ["Left", usd(String(Math.max(0, left)))],
+    ]),
+  ];
 }
 
 function lastMonths() {
   const now = new Date();
-  return Array.from({ length: MONTHS }, (_, back) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 7));
+  return Array.from({ length: MONTHS }, (_, back) =>
+    new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 7),
+  );
 }

@@ -19,22 +19,46 @@ export function show(view, context) {
   view.append(panel("The version", facts, actions, problem), trial);
   let model = null;
 
-  async function load() {
+  async function load({ isAsked }) {
     model = await get(at`tenants/${tenant}/models/${id}`);
-    fill(facts, el("p", {}, standing(model), model.comment ? ` – ${model.comment}` : ""), figures([
-      ["Data set", model.data_set],
-      ["Quality", model.quality === null ? "not known any more" : `${model.quality_metric} ${model.quality.toFixed(3)}`,
-        model.baseline === null ? "" : el("small", {}, `${model.baseline.toFixed(3)} without looking at the rows`)],
-      ["Algorithm", model.algorithm || "not known any more"],
-      ["Rows", model.rows === null ? "–" : model.rows.toLocaleString("en-US")],
-      ["Registered", time(model.created_at)],
-      ["Training", el("a", { href: link("requests", model.request_id) }, `request ${model.request_id.slice(0, 8)}`)],
-      model.deployment ? ["Deployment", model.deployment, model.deployment_reason ? el("small", {}, model.deployment_reason) : ""] : null,
-    ]));
-    fill(actions,
+    fill(
+      facts,
+      el("p", {}, standing(model), model.comment ? ` – ${model.comment}` : ""),
+      figures([
+        ["Data set", model.data_set],
+        [
+          "Quality",
+          model.quality === null ? "not known any more" : `${model.quality_metric} ${model.quality.toFixed(3)}`,
+          model.baseline === null
+            ? ""
+            : el("small", {}, `${model.baseline.toFixed(3)} without looking at the rows`),
+        ],
+        ["Algorithm", model.algorithm || "not known any more"],
+        ["Rows", model.rows === null ? "–" : model.rows.toLocaleString("en-US")],
+        ["Registered", time(model.created_at)],
+        [
+          "Training",
+          el("a", { href: link("requests", model.request_id) }, `request ${model.request_id.slice(0, 8)}`),
+        ],
+        model.deployment
+          ? [
+              "Deployment",
+              model.deployment,
+              model.deployment_reason ? el("small", {}, model.deployment_reason) : "",
+            ]
+          : null,
+      ]),
+    );
+    fill(
+      actions,
       el("button", { type: "button", data: { does: "files" } }, "Get the files"),
-      mayChange && model.status !== "approved" ? el("button", { type: "button", data: { does: "APPROVE" } }, "Approve") : null,
-      mayChange && model.status !== "rejected" ? el("button", { type: "button", class: "danger", data: { does: "REJECT" } }, "Reject") : null);
+      mayChange && model.status !== "approved"
+        ? el("button", { type: "button", data: { does: "APPROVE" } }, "Approve")
+        : null,
+      mayChange && model.status !== "rejected"
+        ? el("button", { type: "button", class: "danger", data: { does: "REJECT" } }, "Reject")
+        : null,
+    );
     if (mayChange && !trial.firstChild) trial.append(rows(tenant, model));
   }
 
@@ -51,19 +75,42 @@ export function show(view, context) {
 
   async function files() {
     const { model: archive, card, expires_at: until } = await get(at`tenants/${tenant}/models/${id}/files`);
-    problem.replaceChildren(el("p", { class: "more" }, el("a", { href: archive, rel: "noreferrer" }, "Model archive"), ", ",
-      el("a", { href: card, rel: "noreferrer", target: "_blank" }, "model card"), "; until ", time(until)));
+    problem.replaceChildren(
+      el(
+        "p",
+        { class: "more" },
+        el("a", { href: archive, rel: "noreferrer" }, "Model archive"),
+        ", ",
+        el("a", { href: card, rel: "noreferrer", target: "_blank" }, "model card"),
+        "; until ",
+        time(until),
+      ),
+    );
   }
 
   async function decide(does) {
     const verb = does === "APPROVE" ? "Approve" : "Reject";
     const reason = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
-    const answer = await ask({ title: `${verb} version ${id} of ${model.data_set}?`, action: verb, danger: does === "REJECT",
-      text: [el("p", {}, does === "APPROVE" ? "An approved version is deployed where the service deploys models." : "A rejected version is not deployed.")],
-      fields: { reason: { label: "Reason", control: reason, hint: "Optional; kept with the version" } } });
+    const answer = await ask({
+      title: `${verb} version ${id} of ${model.data_set}?`,
+      action: verb,
+      danger: does === "REJECT",
+      text: [
+        el(
+          "p",
+          {},
+          does === "APPROVE"
+            ? "An approved version is deployed where the service deploys models."
+            : "A rejected version is not deployed.",
+        ),
+      ],
+      fields: { reason: { label: "Reason", control: reason, hint: "Optional; kept with the version" } },
+    });
     if (!answer) return;
     await post(at`tenants/${tenant}/models/${id}/decision`, { decision: DECISIONS[does], reason: answer.reason });
-    problem.replaceChildren(el("p", { class: "banner good" }, `Version ${id} is ${does === "APPROVE" ? "approved" : "rejected"}.`));
+    problem.replaceChildren(
+      el("p", { class: "banner good" }, `Version ${id} is ${does === "APPROVE" ? "approved" : "rejected"}.`),
+    );
     await context.reload();
   }
   return load;
@@ -73,8 +120,20 @@ const DECISIONS = { APPROVE: "approve", REJECT: "reject" };
 
 function rows(tenant, model) {
   const text = el("textarea", { rows: "5", class: "code", spellcheck: "false" });
-  const kind = select([["text/csv", "CSV with headers"], ["application/jsonlines", "JSON lines"]], "text/csv");
-  const where = select([["production", "production"], ["test", "test"]], "production");
+  const kind = select(
+    [
+      ["text/csv", "CSV with headers"],
+      ["application/jsonlines", "JSON lines"],
+    ],
+    "text/csv",
+  );
+  const where = select(
+    [
+      ["production", "production"],
+      ["test", "test"],
+    ],
+    "production",
+  );
   const answer = el("div", { role: "status" });
   const button = el("button", { type: "button", onclick: predict }, "Predict");
 
@@ -84,7 +143,14 @@ function rows(tenant, model) {
     try {
       const body = { rows: text.value, content_type: kind.value, environment: where.value };
       const result = await post(at`tenants/${tenant}/data-sets/${model.data_set}/predictions`, body);
-      answer.replaceChildren(el("p", {}, `By version ${result.version}${result.milliseconds === null ? "" : ` in ${result.milliseconds} ms`}`), predictions(result));
+      answer.replaceChildren(
+        el(
+          "p",
+          {},
+          `By version ${result.version}${result.milliseconds === null ? "" : ` in ${result.milliseconds} ms`}`,
+        ),
+        predictions(result),
+      );
     } catch (error) {
       answer.replaceChildren(el("p", { class: "banner bad" }, error.message));
     } finally {
@@ -92,10 +158,13 @@ function rows(tenant, model) {
     }
   }
 
-  return panel(`Try ${model.data_set} on rows`,
+  return panel(
+    `Try ${model.data_set} on rows`,
     el("p", { class: "quiet" }, "The version that is live answers, which need not be this one."),
     field("Rows", text, "With the columns of the training data, but without the one to be predicted"),
-    el("div", { class: "fields more" }, field("Format", kind), field("Environment", where), button), answer);
+    el("div", { class: "fields more" }, field("Format", kind), field("Environment", where), button),
+    answer,
+  );
 }
 
 function predictions({ predictions: values, classes, probabilities, output }) {
@@ -108,7 +177,12 @@ function predictions({ predictions: values, classes, probabilities, output }) {
       ...(probabilities ? [{ title: "Probability", class: "number", cell: (row) => row.probability }] : []),
     ],
   });
-  list.update(values.map((value, index) => ({ number: index + 1, value,
-    probability: probabilities ? Math.max(...probabilities[index]).toFixed(3) : "" })));
+  list.update(
+    values.map((value, index) => ({
+      number: index + 1,
+      value,
+      probability: probabilities ? Math.max(...probabilities[index]).toFixed(3) : "",
+    })),
+  );
   return list.element;
 }

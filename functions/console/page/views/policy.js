@@ -9,7 +9,11 @@ export const title = () => "Policy";
 
 export function show(view) {
   const text = el("textarea", { class: "code", rows: "18", spellcheck: "false", wrap: "off" });
-  const compare = el("button", { type: "button", class: "main", disabled: true, onclick: whatIf }, "Compare with the one in force");
+  const compare = el(
+    "button",
+    { type: "button", class: "main", disabled: true, onclick: whatIf },
+    "Compare with the one in force",
+  );
   const result = el("div", { role: "status" });
   const inForce = el("p", { class: "quiet" }, "Loading…");
   const list = table({
@@ -19,7 +23,15 @@ export function show(view) {
       { title: "Applied", cell: (row) => (row.applied_at ? time(row.applied_at) : "deployed") },
       { title: "By", class: "text", cell: (row) => row.by || "–" },
       { title: "Note", class: "text", cell: (row) => row.note || "–" },
-      { title: "Text", cell: (row) => el("button", { type: "button", data: { version: String(row.version) } }, `Edit a copy of version ${row.version}`) },
+      {
+        title: "Text",
+        cell: (row) =>
+          el(
+            "button",
+            { type: "button", data: { version: String(row.version) } },
+            `Edit a copy of version ${row.version}`,
+          ),
+      },
     ],
   });
   let policy = null;
@@ -31,7 +43,9 @@ export function show(view) {
     text.focus();
     compare.disabled = false;
   });
-  text.addEventListener("input", () => { compare.disabled = false; });
+  text.addEventListener("input", () => {
+    compare.disabled = false;
+  });
 
   async function whatIf() {
     compare.disabled = true;
@@ -47,31 +61,63 @@ export function show(view) {
   }
 
   view.append(
-    panel("What would another policy change?",
+    panel(
+      "What would another policy change?",
       el("p", {}, "Change the text, and compare it: nothing is put in force here. ", inForce),
-      field("Policy (YAML)", text), el("div", { class: "buttons more" }, compare)),
-    result, panel("Versions", el("div", { class: "low" }, list.element)));
+      field("Policy (YAML)", text),
+      el("div", { class: "buttons more" }, compare),
+    ),
+    result,
+    panel("Versions", el("div", { class: "low" }, list.element)),
+  );
 
-  return async () => {
+  return async ({ isAsked }) => {
     const [current, { items }] = await Promise.all([get("v1/service/policy"), get("v1/service/policies")]);
-    list.update(items);
-    if (policy === null) { text.value = current.text; compare.disabled = false; }
+    list.update(items, { isAsked });
+    if (policy === null) {
+      text.value = current.text;
+      compare.disabled = false;
+    }
     const isOvertaken = policy !== null && policy.version !== current.version;
-    fill(inForce, isOvertaken ? el("strong", {}, `Version ${current.version} has been put in force since you opened this page. `) : null,
-      `In force: version ${current.version}. To apply a file: `, el("code", {}, "trainyard policy apply FILE"));
+    fill(
+      inForce,
+      isOvertaken
+        ? el("strong", {}, `Version ${current.version} has been put in force since you opened this page. `)
+        : null,
+      `In force: version ${current.version}. To apply a file: `,
+      el("code", {}, "trainyard policy apply FILE"),
+    );
     policy = policy ?? current;
   };
 }
 
 function effects({ from_version: from, diff, slots, other_slots: others, tiers, items }) {
-  if (!diff.length) return [panel("What would change", el("p", {}, `Nothing: it is the text of version ${from}.`))];
+  if (!diff.length)
+    return [panel("What would change", el("p", {}, `Nothing: it is the text of version ${from}.`))];
   const changed = items.filter((item) => JSON.stringify(item.now) !== JSON.stringify(item.other));
   return [
-    panel("What would change", limits(slots, others, tiers),
-      el("p", { class: "more" }, items.length ? `Of ${many(items.length, "request")} that are next, ${changed.length || "none"} would be told something else.` : "Nothing waits now, so that no request would be told something else."),
-      items.length ? requests(items) : null),
-    panel("Lines that differ", el("pre", { class: "diff", tabindex: "0", role: "region", "aria-label": "Lines that differ" }, diff.map((line) =>
-      el("span", { class: line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : null }, line)))),
+    panel(
+      "What would change",
+      limits(slots, others, tiers),
+      el(
+        "p",
+        { class: "more" },
+        items.length
+          ? `Of ${many(items.length, "waiting request")}, ${changed.length || "none"} would start or wait differently.`
+          : "Nothing waits now, so that no request would be told something else.",
+      ),
+      items.length ? requests(items) : null,
+    ),
+    panel(
+      "Lines that differ",
+      el(
+        "pre",
+        { class: "diff", tabindex: "0", role: "region", "aria-label": "Lines that differ" },
+        diff.map((line) =>
+          el("span", { class: line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : null }, line),
+        ),
+      ),
+    ),
   ];
 }
 
@@ -94,7 +140,16 @@ function requests(items) {
     caption: "The requests that are next, under the policy in force and under the other one",
     key: (row) => row.request_id,
     columns: [
-      { title: "Request", head: true, cell: (row) => el("a", { href: `#/t/${encodeURIComponent(row.tenant_id)}/requests/${row.request_id}` }, `${row.tenant_id}/${row.data_set}`) },
+      {
+        title: "Request",
+        head: true,
+        cell: (row) =>
+          el(
+            "a",
+            { href: `#/t/${encodeURIComponent(row.tenant_id)}/requests/${row.request_id}` },
+            `${row.tenant_id}/${row.data_set}`,
+          ),
+      },
       { title: "Tier", cell: (row) => row.tier },
       { title: "Start now expected", cell: (row) => start(row.now) },
       { title: "Start then expected", cell: (row) => start(row.other) },
@@ -106,4 +161,5 @@ function requests(items) {
   return list.element;
 }
 
-const start = (prospect) => (prospect === null ? "–" : prospect.latest_start ? time(prospect.latest_start) : "not foreseeable");
+const start = (prospect) =>
+  prospect === null ? "–" : prospect.latest_start ? time(prospect.latest_start) : "not foreseeable";

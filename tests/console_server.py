@@ -1,0 +1,61 @@
+"""The console and the HTTP API on loopback, over memory: for what the local cloud would take long for."""
+
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.http_api import Api, wsgi
+from tests.unit.test_functions import Context, load
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]
+
+
+class ConsoleServer:
+    """Answers as API Gateway does, to users of one group; what a test sets fails."""
+
+    def __init__(self, api: Api, group: str) -> None:
+        self.api, self.group = api, group
+        self.console = load("console")
+        self.status: int | None = None
+        """With which calls of the API are answered, instead of what they ask for."""
+        self.calls: list[str] = []
+        self.address = ""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/console" or path.startswith("/console/"):
+            return self._file(path.removeprefix("/console").removeprefix("/"), environ, start_response)
+        self.calls.append(f"{environ['REQUEST_METHOD']} {path}")
+        if self.status is not None:
+            start_response(f"{self.status} -", [("Content-Type", "application/json")])
+            return [b'{"message": "-"}']
+        return wsgi(self.api, self.group)(environ, start_response)
+
+    def _file(self, name: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        headers = {"accept-encoding": environ.get("HTTP_ACCEPT_ENCODING", "")}
+        answer = self.console.handler({"pathParameters": {"file": name}, "headers": headers}, Context())
+        start_response(f"{answer['statusCode']} -", list(answer["headers"].items()))
+        return [b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()]
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(server: ConsoleServer) -> Iterator[ConsoleServer]:
+    """Let it listen on loopback."""
+    http = make_server("127.0.0.1", 0, server, request_handler=_Quiet)
+    server.address = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()

@@ -1,0 +1,286 @@
+"""The console's pages in a browser, over memory: what is hostile, empty, large, slow, offline or in the way."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import NARROW, Visit, chromium, expect, needs_chromium
+from tests.console_server import ConsoleServer, serving
+from tests.http_api import Api
+from trainyard.domain.requests import State
+
+pytestmark = needs_chromium
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&amp;{{7*7}} javascript:alert(3)"
+OF_TENANT = {"requests": "Requests", "data-sets": "Data sets", "models": "Models", "costs": "Costs"}
+OF_SERVICE = {
+    "overview": "Overview",
+    "queue": "Queue",
+    "activity": "Activity",
+    "failures": "Failures",
+    "tenants": "Tenants",
+    "policy": "Policy",
+}
+REQUESTS_MAX = 15
+"""Until a page has its data, with the page itself."""
+SHIFT_MAX = 0.05
+"""A page with less than 0.1 counts as stable (web.dev/cls)."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsoleServer]:
+    for name in ("STACK", "USERS_CLIENT", "ISSUER", "URL_SUFFIX"):
+        monkeypatch.setenv(f"TRAINYARD_{name}", "example.com")
+    with serving(ConsoleServer(Api(monkeypatch), "operators")) as server:
+        yield server
+
+
+def recent(minutes: float) -> datetime:
+    return datetime.now(UTC) - timedelta(minutes=minutes)
+
+
+def fill(api: Api, requests: int = 3) -> None:
+    """Requests of acme: one of each kind, and more that succeeded."""
+    for number in range(requests):
+        state = (State.SUCCEEDED, State.FAILED, State.STOPPED)[number % 3]
+        reason = "data.csv has no column 'target' to predict" if state is State.FAILED else None
+        added = api.put(number, state=state, finished_at=recent(number % 50 / 10), reason=reason)
+        at = recent(10 + number % 50)
+        api.store.transact(
+            [api.requests.put(replace(added, arrived_at=at, admitted_at=at + timedelta(minutes=2)))]
+        )
+
+
+@pytest.mark.parametrize(("group", "pages"), [("operators", OF_SERVICE), ("tenant-admins", OF_TENANT)])
+def test_each_page_says_that_there_is_nothing_and_is_stable_and_light(
+    browser: Browser, server: ConsoleServer, group: str, pages: dict[str, str]
+) -> None:
+    server.group = group
+    server.api.storage.names = {}
+    for name, heading in pages.items():
+        for width in (1440, NARROW):
+            with Visit(browser, server.address, width=width, token="t") as visit:
+                visit.go(f"/{name}" if group == "operators" else f"/t/acme/{name}", heading)
+                expect(visit.page.locator("main")).to_contain_text(
+                    re.compile("There (is|are) no|Nothing|version 0|0 of|acme")
+                )
+                assert len(visit.answers) <= REQUESTS_MAX, [answer.url for answer in visit.answers]
+                assert visit.layout_shift() <= SHIFT_MAX, name
+                assert (visit.overflow(), visit.clipped()) == (0, []), (name, width)
+
+
+def test_stored_text_that_is_hostile_to_html_is_shown_as_text(browser: Browser, server: ConsoleServer) -> None:
+    added = server.api.put(1, state=State.FAILED, reason=HOSTILE, finished_at=recent(1))
+    hostile = replace(added, content=replace(added.content, key=f"incoming/churn/{HOSTILE}.csv"))
+    server.api.store.transact([server.api.requests.put(hostile)])
+    for path, heading in (
+        ("/t/acme/requests", "Requests"),
+        (f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}"),
+        ("/failures", "Failures"),
+    ):
+        with Visit(browser, server.address, token="t") as visit:
+            visit.go(path, heading)
+            expect(visit.page.locator("main")).to_contain_text("<img src=x onerror=alert(1)>")
+            assert visit.page.locator("main img, main script").count() == 0
+            assert visit.overflow() == 0
+
+
+def test_rows_stay_where_they_are_while_somebody_points_at_them(browser: Browser, server: ConsoleServer) -> None:
+    fill(server.api, 3)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        row = visit.page.locator("tbody tr").nth(1)
+        row.hover()
+        before = row.bounding_box()
+        newer = server.api.put(77, state=State.FAILED, reason="new", finished_at=recent(0))
+        pause = visit.page.get_by_role("button", name="Pause updates")
+        for _ in range(2):  # pausing and resuming loads at once
+            pause.or_(visit.page.get_by_role("button", name="Resume updates")).evaluate("button => button.click()")
+        visit.page.wait_for_timeout(500)
+        assert visit.page.locator("tbody tr").count() == 3
+        assert row.bounding_box() == before
+        visit.page.mouse.move(5, 5)
+        expect(visit.page.locator("tbody tr")).to_have_count(4)
+        expect(visit.page.locator("tbody")).to_contain_text(newer.request_id[:8])
+
+
+def test_filters_are_in_the_address_and_more_pages_follow(browser: Browser, server: ConsoleServer) -> None:
+    fill(server.api, 90)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        rows = visit.page.locator("tbody tr")
+        expect(rows).to_have_count(25)
+        visit.page.get_by_role("button", name="Show more").click()
+        expect(rows).to_have_count(50)
+        visit.page.get_by_label("State").select_option("FAILED")
+        expect(visit.page).to_have_url(re.compile(r"#/t/acme/requests\?state=FAILED$"))
+        expect(visit.page.locator("tbody .badge", has_text="Succeeded")).to_have_count(0)
+        visit.page.reload()
+        visit.loaded("Requests")
+        expect(visit.page.get_by_label("State")).to_have_value("FAILED")
+        expect(visit.page.locator("tbody .badge", has_text="Succeeded")).to_have_count(0)
+        assert rows.count() > 20
+
+
+def test_several_requests_are_cancelled_after_their_number_is_confirmed(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    waiting = [server.api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        visit.page.get_by_label("Select all that can be").check()
+        visit.page.get_by_label(re.compile("Select request")).last.uncheck()
+        visit.page.get_by_role("button", name="Cancel 2 requests").click()
+        dialog = visit.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Cancel 2 requests?")
+        visit.page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        assert [server.api.requests.get(each.request_id).state for each in waiting] == [State.QUEUED] * 3  # type: ignore[union-attr]
+        visit.page.get_by_role("button", name="Cancel 2 requests").click()
+        dialog.get_by_role("button", name="Cancel 2 requests").click()
+        expect(visit.page.locator("main")).to_contain_text("2 requests cancelled")
+        states = [server.api.requests.get(each.request_id).state for each in waiting]  # type: ignore[union-attr]
+        assert states == [State.QUEUED, State.CANCELLED, State.CANCELLED]
+
+
+def test_a_console_without_a_connection_keeps_what_it_shows_and_goes_on(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    fill(server.api)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        visit.context.set_offline(True)
+        visit.page.get_by_role("button", name="Pause updates").click()
+        visit.page.get_by_role("button", name="Resume updates").click()
+        expect(visit.page.locator(".banners")).to_contain_text("There is no connection to the service")
+        assert visit.page.locator("tbody tr").count() == 3
+        visit.context.set_offline(False)
+        expect(visit.page.locator(".banners")).to_be_hidden()
+        visit.forgive("ERR_INTERNET_DISCONNECTED")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_service_that_fails_is_tried_again(browser: Browser, server: ConsoleServer, status: int) -> None:
+    fill(server.api)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        server.status = status
+        visit.page.get_by_role("button", name="Pause updates").click()
+        visit.page.get_by_role("button", name="Resume updates").click()
+        expect(visit.page.locator(".banners p")).to_be_visible()
+        assert visit.page.locator("tbody tr").count() == 3
+        server.status = None
+        expect(visit.page.locator(".banners")).to_be_hidden(timeout=25_000)
+        visit.forgive(f"status of {status}")
+
+
+def test_whose_session_has_ended_signs_in_again(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/models", "Models")
+        server.status = 401
+        visit.page.get_by_role("button", name="Pause updates").click()
+        visit.page.get_by_role("button", name="Resume updates").click()
+        expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        expect(visit.page.get_by_label("E-mail address")).to_be_focused()
+        assert visit.page.evaluate("sessionStorage.getItem('trainyard.session')") is None
+        assert visit.page.url.endswith("#/t/acme/models"), "where the user comes back to"
+        visit.forgive("status of 401")
+
+
+def test_what_is_not_there_or_not_ones_own_is_said(browser: Browser, server: ConsoleServer) -> None:
+    server.group = "tenant-readers"
+    with Visit(browser, server.address, token="t") as visit:
+        for path in ("/overview", "/nonsense", "/t/acme/nonsense", "/t/%E0%A4%A/requests"):
+            visit.page.goto(f"{server.address}/console#{path}")
+            expect(visit.page.get_by_role("heading", level=1)).to_have_text("There is nothing here")
+        visit.page.goto(f"{server.address}/console#/t/acme1/requests")
+        expect(visit.page.locator(".banners")).to_contain_text("nothing that you may see")
+        visit.forgive("status of 404")
+
+
+def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server: ConsoleServer) -> None:
+    request = f"/t/acme/requests/{server.api.enlist(1).request_id}"
+    server.api.register(1)
+    for group, paths in (
+        ("tenant-readers", ("/t/acme/requests", request, "/t/acme/data-sets", "/t/acme/models/1")),
+        ("viewers", ("/overview", "/t/acme/requests")),
+    ):
+        server.group = group
+        for path in paths:
+            with Visit(browser, server.address, token="t") as visit:
+                visit.page.goto(f"{server.address}/console#{path}")
+                expect(visit.page.locator(".live")).to_contain_text("Updated")
+                offered = visit.page.locator("main button").all_inner_texts()
+                assert set(offered) <= {"Pause updates", "Get the files", "Show more", ""}, (group, path)
+
+
+def test_an_operator_pauses_with_a_reason_and_resumes(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        visit.page.get_by_role("button", name="Pause", exact=True).click()
+        visit.page.get_by_label("Reason").fill("a look at the quota")
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("tbody")).to_contain_text("paused")
+        assert server.api.service.scheduler.tables.ledger.read().paused_tiers == {"basic"}
+        visit.page.get_by_role("button", name="Resume", exact=True).click()
+        visit.page.get_by_role("dialog").get_by_role("button", name="Resume tier basic").click()
+        expect(visit.page.locator("tbody")).not_to_contain_text("paused")
+
+
+def test_many_tenants_are_shown_in_pages(browser: Browser, server: ConsoleServer) -> None:
+    from tests.build import tenant
+
+    for number in range(300):
+        server.api.tenants.put(tenant(f"t{number:04}"))  # type: ignore[attr-defined]
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/tenants", "Tenants")
+        first = visit.page.locator("tbody tr").count()
+        assert 1 < first <= 50
+        visit.page.get_by_role("button", name="Show more").click()
+        expect(visit.page.locator("tbody tr").nth(first + 1)).to_be_visible()
+        visit.page.get_by_label("Tenant", exact=True).fill("t0299")
+        visit.page.keyboard.press("Enter")
+        expect(visit.page).to_have_url(re.compile("#/t/t0299/requests"))
+
+
+def test_the_keyboard_reaches_what_the_mouse_does(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        visit.page.keyboard.press("Tab")
+        expect(visit.page.get_by_role("link", name="Skip to content")).to_be_focused()
+        for _ in range(2):
+            visit.page.keyboard.press("Tab")
+        visit.page.keyboard.press("Enter")
+        visit.loaded("Queue")
+        expect(visit.page.get_by_role("heading", level=1)).to_be_focused()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) -> None:
+    api = server.api
+    fill(api, 6)
+    waiting = api.enlist(50)
+    api.register(1)
+    paths: dict[str, Any] = {f"/{name}": heading for name, heading in OF_SERVICE.items()}
+    paths |= {f"/t/acme/{name}": heading for name, heading in OF_TENANT.items()}
+    paths |= {
+        "/t/acme/models/1": "Model version 1",
+        f"/t/acme/requests/{waiting.request_id}": f"Request {waiting.request_id[:8]}",
+    }
+    for width in (1440, NARROW):
+        with Visit(browser, server.address, width=width, theme=theme, token="t") as visit:
+            for path, heading in paths.items():
+                visit.go(path, heading)
+                assert visit.violations() == [], (path, width)
+                assert (visit.overflow(), visit.clipped()) == (0, []), (path, width)
