@@ -18,13 +18,13 @@ class _Throttle:
     def __init__(self) -> None:
         self._tokens: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def takes(self, api_id: str, stage: str, settings: Answer, now: float) -> bool:
-        """Tell whether a stage has a token for one more request, and take it."""
+    def takes(self, api_id: str, route_key: str, settings: Answer, now: float) -> bool:
+        """Tell whether a route has a token for one more request, and take it."""
         burst = float(settings.get("ThrottlingBurstLimit") or settings.get("throttlingBurstLimit") or 5000)
         rate = float(settings.get("ThrottlingRateLimit") or settings.get("throttlingRateLimit") or 10000)
-        tokens, since = self._tokens.get((api_id, stage), (burst, now))
+        tokens, since = self._tokens.get((api_id, route_key), (burst, now))
         tokens = min(burst, tokens + (now - since) * rate)
-        self._tokens[api_id, stage] = (tokens - 1 if tokens >= 1 else tokens, now)
+        self._tokens[api_id, route_key] = (tokens - 1 if tokens >= 1 else tokens, now)
         return tokens >= 1
 
 
@@ -44,9 +44,6 @@ def answer_as_api_gateway() -> None:
     ) -> Any:
         if len(body or b"") > REQUEST_BYTES_MAX:
             return _refusal(413, "Request Entity Too Large")
-        settings = _stage_of(apigateway, api_id, stage).get("defaultRouteSettings") or {}
-        if not throttle.takes(api_id, stage, settings, time.monotonic()):
-            return _refusal(429, "Too Many Requests")
         return await handle(api_id, stage, path, method, headers, body, *rest, **options)
 
     async def invoke_lambda_proxy(
@@ -54,8 +51,9 @@ def answer_as_api_gateway() -> None:
     ) -> Any:
         function = str(integration.get("integrationUri", ""))
         route_key = rest[3] if len(rest) > 3 else options.get("route_key", "$default")
-        settings = (_stage_of(apigateway, api_id, stage).get("routeSettings") or {}).get(str(route_key))
-        if settings and not throttle.takes(api_id, f"{stage} {route_key}", settings, time.monotonic()):
+        if not throttle.takes(
+            api_id, str(route_key), _settings_of(apigateway, api_id, stage, route_key), time.monotonic()
+        ):
             return _refusal(429, "Too Many Requests")
         if not _may_invoke(
             function, api_id, stage, str(route_key), options.get("owner_account_id"), options.get("owner_region")
@@ -85,6 +83,13 @@ def provision_reachable_apis(address: str) -> None:
         "create": lambda *call, **options: reachable(create(*call, **options)),
         "update": lambda *call, **options: reachable(update(*call, **options)),
     }
+
+
+def _settings_of(apigateway: Any, api_id: str, stage: str, route_key: Any) -> Answer:
+    """Return the throttling of a route: its own, or else the stage's, which holds for each route alone."""
+    settings = _stage_of(apigateway, api_id, stage)
+    own = (settings.get("routeSettings") or {}).get(str(route_key))
+    return dict(own or settings.get("defaultRouteSettings") or {})
 
 
 def _stage_of(apigateway: Any, api_id: str, stage: str) -> Answer:

@@ -123,9 +123,10 @@ _CLIPPED = """() => {
   const shown = [...document.querySelectorAll("main *, header *")].filter((each) => each.checkVisibility() &&
     !each.closest("svg") && [...each.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
   const boxes = shown.map((each) => { const range = document.createRange(); range.selectNodeContents(each);
-    return [each, range.getBoundingClientRect()]; }).filter(([each]) => !each.matches("textarea, select, option"));
+    return [each, range.getBoundingClientRect()]; }).filter(([each]) => !each.matches(".unseen, textarea, select, option"));
   const { clientWidth } = document.documentElement;
-  const outside = boxes.filter(([, box]) => box.width && box.right > 0 && (box.left < -1 || box.right > clientWidth + 1));
+  const outside = boxes.filter(([, box]) => box.width && box.right > 0 &&
+    (box.left < -1 || box.right > clientWidth + 1));
   const above = boxes.filter(([each, box], index) => boxes.slice(index + 1).some(([other, second]) =>
     !each.contains(other) && !other.contains(each) && box.left < second.right - 2 && second.left < box.right - 2 &&
     box.top < second.bottom - 3 && second.top < box.bottom - 3));

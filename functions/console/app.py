@@ -21,18 +21,18 @@ TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
 }
-SETTINGS = "settings.json"
+PAGE, SETTINGS = "index.html", "settings.json"
 
 
 def handler(event: dict[str, Any], _: object) -> dict[str, Any]:
     """Return a file, as a payload of format 2.0 of API Gateway."""
-    name = (event.get("pathParameters") or {}).get("file") or "index.html"
+    name = (event.get("pathParameters") or {}).get("file") or ""
     body = _content(name)
     if body is None:
         return {"statusCode": 404, "headers": _headers(".json"), "body": json.dumps({"message": "Not Found"})}
     sent = event.get("headers") or {}
-    headers = {**_headers(Path(name).suffix), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
-    if headers["ETag"] in sent.get("if-none-match", ""):
+    headers = {**_headers(Path(name or PAGE).suffix), "ETag": f'W/"{_digest(body)}"'}
+    if _digest(body) in sent.get("if-none-match", ""):
         return {"statusCode": 304, "headers": headers}
     if "gzip" in sent.get("accept-encoding", ""):
         headers["Content-Encoding"], body = "gzip", _compressed(body)
@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], _: object) -> dict[str, Any]:
 @cache
 def _files() -> dict[str, bytes]:
     """Return all files by their names below the folder: whatever a caller names is only looked up here."""
-    files = (path for path in FOLDER.rglob("*") if path.suffix in TYPES)
+    files = (path for path in sorted(FOLDER.rglob("*")) if path.suffix in TYPES)
     return {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in files}
 
 
@@ -56,17 +56,30 @@ def _compressed(body: bytes) -> bytes:
     return gzip.compress(body, mtime=0)
 
 
+@cache
+def _version() -> str:
+    return _digest(b"".join(_files().values()))
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
 def _content(name: str) -> bytes | None:
-    return json.dumps(_settings()).encode() if name == SETTINGS else _files().get(name)
+    """Return what a name below /console stands for, or None; the page itself has none: its links begin there."""
+    if name == SETTINGS:
+        return json.dumps(_settings()).encode()
+    return _files().get(name or PAGE) if name != PAGE else None
 
 
 def _settings() -> dict[str, str]:
-    """Return how users sign in: at the user pool of the deployment, or by a token of another issuer."""
+    """Return where users sign in; the client's id, which is empty where another issuer's tokens are taken; and the
+    version of the files, by which a page that is open notices that another one was deployed.
+    """
     return {
-        "stack": os.environ["TRAINYARD_STACK"],
         "client": os.environ["TRAINYARD_USERS_CLIENT"],
-        "issuer": os.environ["TRAINYARD_ISSUER"],
         "users": _users_address(),
+        "version": _version(),
     }
 
 
@@ -79,18 +92,20 @@ def _users_address() -> str:
 def _storage_addresses() -> str:
     """Return where the buckets of tenants answer: files are put there directly."""
     region, suffix = os.environ["AWS_REGION"], os.environ["TRAINYARD_URL_SUFFIX"]
-    return f"https://*.s3.{region}.{suffix} https://*.s3.{suffix}"
+    # In this Region alone, SDKs sign addresses without its name.
+    return f"https://*.s3.{suffix}" if region == "us-east-1" else f"https://*.s3.{region}.{suffix}"
 
 
 def _headers(suffix: str) -> dict[str, str]:
     return {
         "Content-Type": TYPES[suffix],
-        # Revalidated before each use: all files that a browser has are of one version.
+        # Revalidated before each use, which costs an answer without a body.
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         f"connect-src 'self' {_users_address()} {_storage_addresses()}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; trusted-types 'none'; "
+        "require-trusted-types-for 'script'",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",

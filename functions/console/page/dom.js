@@ -2,6 +2,10 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// Characters that are not seen, or turn the direction of what follows: in a file's name they could deceive.
+const UNSEEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const visible = (text) => text.replace(UNSEEN, (each) => `\\u{${each.codePointAt(0).toString(16)}}`);
+
 /** Return an element. `properties`: attributes; `on…` are listeners, `data` and `style` are mappings. */
 export function el(tag, properties = {}, ...children) {
   return filled(document.createElement(tag), properties, children);
@@ -20,22 +24,29 @@ function filled(element, properties, children) {
     // The content security policy forbids the attribute, and not the property.
     else if (name === "style")
       for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
-    else if (name === "value" || name === "checked") element[name] = value;
+    else if (name === "value") element.value = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(
-    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+    ...children
+      .flat(Infinity)
+      .filter(isShown)
+      .map((child) => (child.nodeType ? child : visible(String(child)))),
   );
   return element;
 }
 
-/** Replace what an element contains, unless it is the same: what is focused or selected in it stays. */
+const isShown = (child) => child !== null && child !== undefined && child !== false && child !== "";
+
+/** Let an element contain these children; those that it has already stay, with their focus and their listeners. */
 export function fill(element, ...children) {
-  const next = el("div", {}, ...children);
-  const same =
-    element.childNodes.length === next.childNodes.length &&
-    [...next.childNodes].every((node, index) => node.isEqualNode(element.childNodes[index]));
-  if (!same) element.replaceChildren(...next.childNodes);
+  const next = [...el("div", {}, ...children).childNodes];
+  next.forEach((node, index) => {
+    const present = element.childNodes[index];
+    if (!present) element.append(node);
+    else if (!present.isEqualNode(node)) present.replaceWith(node);
+  });
+  while (element.childNodes.length > next.length) element.lastChild.remove();
 }
 
 let ids = 0;
@@ -58,11 +69,30 @@ export function panel(title, ...children) {
   return el("section", { class: "panel", "aria-labelledby": id }, el("h2", { id }, title), ...children);
 }
 
+/** Return a message. kind: "bad", "good", or "" for a warning. */
+export const banner = (kind, ...text) => el("p", { class: `banner ${kind}` }, ...text);
+
+/** Do what a button is for, once at a time; what goes wrong is said in `status`. */
+export async function act(button, status, action) {
+  if (button.disabled) return;
+  button.disabled = true;
+  status.replaceChildren();
+  try {
+    await action();
+  } catch (error) {
+    status.replaceChildren(banner("bad", error.message));
+  } finally {
+    button.disabled = false;
+  }
+}
+
 /** Ask for a confirmation, perhaps with fields; resolve to their values, or to null. */
 export function ask({ title, text = [], fields = {}, action, danger = false }) {
   return new Promise((resolve) => {
-    const controls = Object.values(fields);
     const id = `dialog-${++ids}`;
+    const controls = Object.values(fields);
+    const close = el("button", { type: "button", onclick: () => dialog.close("") }, "Go back");
+    const go = el("button", { value: "yes", class: danger ? "danger" : "main" }, action);
     const dialog = el(
       "dialog",
       { "aria-labelledby": id },
@@ -72,22 +102,20 @@ export function ask({ title, text = [], fields = {}, action, danger = false }) {
         el("h2", { id }, title),
         ...text,
         controls.map(({ label, control, hint }) => field(label, control, hint)),
-        el(
-          "div",
-          { class: "buttons" },
-          el("button", { type: "button", onclick: () => dialog.close("") }, "Close"),
-          el("button", { value: "yes", class: danger ? "danger" : "main" }, action),
-        ),
+        el("div", { class: "buttons" }, close, go),
       ),
     );
     dialog.addEventListener("close", () => {
-      const values = Object.fromEntries(
-        Object.entries(fields).map(([name, { control }]) => [name, control.value]),
-      );
+      const values = Object.entries(fields).map(([name, { control }]) => [name, control.value]);
       dialog.remove();
-      resolve(dialog.returnValue === "yes" ? values : null);
+      resolve(dialog.returnValue === "yes" ? Object.fromEntries(values) : null);
     });
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+/** Close whatever asks for something, as if the user had gone back. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close("");
 }

@@ -25,18 +25,19 @@ export function badge(state) {
   return el("span", { class: `badge ${kind}` }, text);
 }
 
-export function time(text) {
+/** Return a time in the browser's zone, as an element; the tooltip has it in UTC. */
+export function time(text, { withSeconds = false } = {}) {
   if (!text) return el("span", { class: "quiet" }, "–");
   const at = new Date(text);
-  const isToday = at.toDateString() === new Date().toDateString();
-  const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const now = new Date();
+  const isToday = at.toDateString() === now.toDateString();
+  const second = withSeconds ? { second: "2-digit" } : {};
+  const year = at.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+  const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...second });
+  const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year });
   const words = isToday ? clock : `${day}, ${clock}`;
-  return el(
-    "time",
-    { datetime: text, title: at.toISOString().replace("T", " ").slice(0, 19) + " UTC", class: "nowrap" },
-    words,
-  );
+  const utc = `${at.toISOString().replace("T", " ").slice(0, 19)} UTC`;
+  return el("time", { datetime: text, title: utc, class: "nowrap" }, words);
 }
 
 /** Return a span of time in words, as `2 h 5 min`. */
@@ -84,4 +85,5 @@ export function figures(pairs) {
   );
 }
 
+/** Return the day in UTC, by which the API lists what ended. */
 export const today = () => new Date().toISOString().slice(0, 10);

@@ -1,94 +1,89 @@
 // Keeps a view up to date: it is loaded again every few seconds, unless it is paused or nobody looks at it.
 
 import { Offline, SignedOut } from "./api.js";
-import { el } from "./dom.js";
+import { banner, el } from "./dom.js";
 
-const SECONDS = 10;
 const SECONDS_AFTER_ERROR_MAX = 60;
+const OFFLINE = "There is no connection to the service. What is shown is the last data received. Trying again…";
 
-/** Return { element, banners, start, stop, now }: what shows and controls the updates of one view. */
-export function live({ load, signedOut, loaded = () => {}, seconds = SECONDS }) {
+/**
+ * Return { element, banners, now, stop }: what shows and controls the updates of one view. `load` is told whether
+ * the user has asked for it ({ isAsked }); `loaded` is called after each time; `seconds` between them, 0 for once.
+ */
+export function live({ load, loaded, seconds }) {
   const updated = el("span", { class: "updated" }, "Loading…");
-  const pause = el("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Pause updates");
+  const pause = el("button", { type: "button", onclick: toggle, hidden: !seconds }, "Pause updates");
   const banners = el("div", { class: "banners", role: "status" });
-  let timer = null,
-    isPaused = false,
-    isStopped = false,
-    errors = 0,
-    running = null;
+  const state = { timer: null, isPaused: false, isStopped: false, errors: 0, running: null, wait: 0 };
 
   function schedule() {
-    clearTimeout(timer);
-    const wait = errors ? Math.min(seconds * 2 ** (errors - 1), SECONDS_AFTER_ERROR_MAX) : seconds;
-    if (!isStopped && !isPaused) timer = setTimeout(tick, wait * 1000);
+    clearTimeout(state.timer);
+    const pace = seconds || (state.errors ? 10 : 0);
+    const wait = state.errors ? Math.max(state.wait, pace * 2 ** Math.min(state.errors - 1, 5)) : pace;
+    if (!pace || state.isStopped || state.isPaused) return;
+    state.timer = setTimeout(tick, Math.min(wait, SECONDS_AFTER_ERROR_MAX) * 1000);
   }
 
   function tick() {
     // When the page is looked at again, `wake` goes on.
-    if (!document.hidden && running === null) now(false);
+    if (!document.hidden && state.running === null) now(false);
   }
 
   /** Load now; after what is being loaded, which may be of other filters. */
   function now(isAsked = true) {
-    const mine = (running ?? Promise.resolve())
-      .then(() => run(isAsked))
-      .finally(() => {
-        if (running === mine) running = null;
-      });
-    running = mine;
+    const mine = (state.running ?? Promise.resolve()).then(() => run(isAsked));
+    state.running = mine;
+    mine.finally(() => {
+      if (state.running === mine) state.running = null;
+    });
     return mine;
   }
 
   async function run(isAsked) {
-    if (isStopped) return;
+    if (state.isStopped) return;
     try {
       await load({ isAsked });
-      loaded();
-      errors = 0;
-      if (isStopped) return;
+      state.errors = 0;
+      if (state.isStopped) return;
       banners.replaceChildren();
       updated.replaceChildren(`Updated ${new Date().toLocaleTimeString("en-GB")}`);
+      loaded();
     } catch (error) {
-      if (isStopped) return;
-      if (error instanceof SignedOut) {
-        stop();
-        signedOut();
-        return;
-      }
-      errors += 1;
-      const text =
-        error instanceof Offline
-          ? "There is no connection to the service. What you see is what it last answered; it is tried again."
-          : error.message;
-      const message = el("p", { class: "banner bad" }, text);
-      if (banners.textContent !== text) banners.replaceChildren(message);
-      if (updated.textContent === "Loading…") updated.replaceChildren("Not loaded yet");
-      if (!(error instanceof Offline) && error.status === undefined) console.error(error);
+      if (!state.isStopped) failed(error);
     } finally {
       schedule();
     }
   }
 
+  function failed(error) {
+    if (error instanceof SignedOut) return stop();
+    state.errors += 1;
+    state.wait = error.retryAfter ?? 0;
+    const text = error instanceof Offline ? OFFLINE : error.message;
+    if (banners.textContent !== text) banners.replaceChildren(banner("bad", text));
+    if (updated.textContent === "Loading…") updated.replaceChildren("Not loaded yet");
+    if (!(error instanceof Offline) && error.status === undefined) console.error(error);
+  }
+
   function toggle() {
-    isPaused = !isPaused;
-    pause.setAttribute("aria-pressed", String(isPaused));
-    pause.textContent = isPaused ? "Resume updates" : "Pause updates";
-    if (isPaused) clearTimeout(timer);
+    state.isPaused = !state.isPaused;
+    pause.textContent = state.isPaused ? "Resume updates" : "Pause updates";
+    if (state.isPaused) clearTimeout(state.timer);
     else now(false);
   }
 
   function wake() {
-    if (!document.hidden && !isPaused && !isStopped) now(false);
+    if (!document.hidden && !state.isPaused && (seconds || state.errors)) now(false);
   }
 
   function stop() {
-    isStopped = true;
-    clearTimeout(timer);
+    state.isStopped = true;
+    clearTimeout(state.timer);
     document.removeEventListener("visibilitychange", wake);
     removeEventListener("online", wake);
   }
 
   document.addEventListener("visibilitychange", wake);
   addEventListener("online", wake);
-  return { element: el("div", { class: "live" }, updated, pause), banners, start: now, now, stop };
+  return { element: el("div", { class: "live" }, updated, pause), banners, now, stop };
 }

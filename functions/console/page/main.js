@@ -1,38 +1,33 @@
 // Starts the console: signs in, chooses the view that the address names, and keeps it up to date.
 
-import { ApiError, get } from "./api.js";
-import { el, field } from "./dom.js";
+import { get, leaveView, onSignedOut } from "./api.js";
+import { banner, closeDialogs, el } from "./dom.js";
 import { live } from "./live.js";
 import * as session from "./session.js";
 
-const OF_SERVICE = [
-  ["overview", "Overview"],
-  ["queue", "Queue"],
-  ["activity", "Activity"],
-  ["failures", "Failures"],
-  ["tenants", "Tenants"],
-  ["policy", "Policy"],
-];
-const OF_TENANT = [
-  ["requests", "Requests"],
-  ["data-sets", "Data sets"],
-  ["models", "Models"],
-  ["costs", "Costs"],
-];
+const SECONDS = 10;
+const SECONDS_UNTIL_TRIED_AGAIN = 5;
+const SECONDS_BETWEEN_CHECKS = 60;
 
-const VIEWS = {
-  overview: () => import("./views/overview.js"),
-  queue: () => import("./views/queue.js"),
-  activity: () => import("./views/activity.js"),
-  failures: () => import("./views/failures.js"),
-  tenants: () => import("./views/tenants.js"),
-  policy: () => import("./views/policy.js"),
-  requests: () => import("./views/requests.js"),
-  request: () => import("./views/request.js"),
-  "data-sets": () => import("./views/data_sets.js"),
-  models: () => import("./views/models.js"),
-  model: () => import("./views/model.js"),
-  costs: () => import("./views/costs.js"),
+// Views of the service, for operators and viewers: name, title, module.
+const OF_SERVICE = {
+  overview: ["Overview", () => import("./views/overview.js")],
+  queue: ["Queue", () => import("./views/queue.js")],
+  activity: ["Activity", () => import("./views/activity.js")],
+  failures: ["Failures", () => import("./views/failures.js")],
+  tenants: ["Tenants", () => import("./views/tenants.js")],
+  policy: ["Policy", () => import("./views/policy.js")],
+};
+// Views of one tenant; and those of one thing of it, which the last part of the address names.
+const OF_TENANT = {
+  requests: ["Requests", () => import("./views/requests.js")],
+  "data-sets": ["Data sets", () => import("./views/data_sets.js")],
+  models: ["Models", () => import("./views/models.js")],
+  costs: ["Costs", () => import("./views/costs.js")],
+};
+const OF_THING = {
+  requests: [(id) => `Request ${id.slice(0, 8)}`, () => import("./views/request.js")],
+  models: [(id) => `Model version ${id}`, () => import("./views/model.js")],
 };
 
 const main = document.querySelector("main");
@@ -40,7 +35,10 @@ const nav = document.querySelector("nav");
 const account = document.querySelector(".account");
 
 let me = null;
-let current = null;
+let leave = () => {};
+let visits = 0;
+let version = null;
+let checkedAt = 0;
 
 /** Return a part of an address; as it is, where it is not encoded. */
 function decoded(part) {
@@ -51,263 +49,167 @@ function decoded(part) {
   }
 }
 
-/** Return what the address names: { view, tenant, id, query }. */
+/** Return what the address names: { view, tenant, id, query }, and title and module if that is a page. */
 function place() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const query = Object.fromEntries(new URLSearchParams(search || ""));
   const parts = path.split("/").filter(Boolean).map(decoded);
-  if (parts[0] !== "t") return { view: parts[0] || "", tenant: null, id: null, query };
-  const [, tenant, view = "requests", id = null] = parts;
-  return { view: id === null ? view : { requests: "request", models: "model" }[view] || view, tenant, id, query };
+  const isOfTenant = parts[0] === "t";
+  const [tenant, view, id] = isOfTenant
+    ? [parts[1], parts[2] ?? "requests", parts[3]]
+    : [undefined, parts[0], undefined];
+  const views = id ? OF_THING : isOfTenant ? OF_TENANT : OF_SERVICE;
+  const isPage = Object.hasOwn(views, view ?? "") && parts.length <= (isOfTenant ? 4 : 1);
+  const [title, module] = isPage ? views[view] : [];
+  return { view, tenant, id, query, title: id && title ? title(id) : title, module };
 }
 
 const isOfService = () => me.role === "operator" || me.role === "viewer";
 const mayChange = () => me.role === "operator" || me.role === "tenant-admin";
 
+/** Return the address of a page of a tenant. */
+const link = (tenant, ...parts) => `#/t/${[tenant, ...parts].map(encodeURIComponent).join("/")}`;
+const firstPage = () => (isOfService() ? "#/overview" : link(me.tenant_id, "requests"));
+
 /** Change the query of the address; the view stays. */
 function setQuery(changes) {
-  const { query } = place();
-  const next = Object.entries({ ...query, ...changes }).filter(([, value]) => value);
+  const next = Object.entries({ ...place().query, ...changes }).filter(([, value]) => value);
   const text = new URLSearchParams(next).toString();
   history.replaceState(null, "", `${location.hash.split("?")[0]}${text ? `?${text}` : ""}`);
 }
 
+/** Show what the address names. */
 async function show({ isFirst = false } = {}) {
-  current?.stop();
-  current = null;
-  if (!session.isSignedIn()) return showSignIn();
-  if (me === null) {
-    main.replaceChildren(el("p", { class: "starting" }, "Loading…"));
-    const start = live({
-      seconds: 5,
-      signedOut: showSignIn,
-      load: async () => {
-        me = await get("v1/me");
-        started.stop();
-        await show({ isFirst });
-      },
-    });
-    const started = start;
-    main.append(start.banners);
-    return start.start();
+  const visit = ++visits;
+  leave();
+  leave = () => {};
+  leaveView();
+  closeDialogs();
+  try {
+    if (!session.isSignedIn()) return await showSignIn();
+    if (me === null && !(await identify(visit))) return;
+    const at = place();
+    if (!at.view) return location.replace(firstPage());
+    showNavigation(at);
+    const isAllowed = at.module && (isOfService() || at.tenant === me.tenant_id);
+    const view = isAllowed ? await loaded(at.module) : null;
+    if (visit !== visits) return;
+    if (view === null) showNothing();
+    else showView(view, at, isFirst);
+  } catch (error) {
+    if (visit !== visits) return;
+    console.error(error);
+    main.replaceChildren(banner("bad", "The page could not be shown. Load it again."));
   }
-  const at = place();
-  if (!at.view) return location.replace(`#/${isOfService() ? "overview" : `t/${me.tenant_id}/requests`}`);
-  showNavigation(at);
-  const view = VIEWS[at.view] && (isOfService() || at.tenant) ? await VIEWS[at.view]() : null;
-  if (view === null) return showNothing();
-  showView(view, at, isFirst);
+}
+
+/** Find out who is signed in; return whether that is known. */
+async function identify(visit) {
+  main.replaceChildren(el("p", { class: "starting" }, "Loading…"));
+  showAccount("");
+  try {
+    me = await get("v1/me");
+    ({ version } = await session.readSettings());
+    checkedAt = Date.now();
+    return visit === visits;
+  } catch (error) {
+    if (visit !== visits || !session.isSignedIn()) return false;
+    main.replaceChildren(banner("bad", error.message));
+    // Who has no role has to be given one first.
+    if (error.status !== 403)
+      setTimeout(() => visit === visits && show({ isFirst: true }), SECONDS_UNTIL_TRIED_AGAIN * 1000);
+    return false;
+  }
+}
+
+/** Return a view's module; where another version of the console has been deployed, load the whole page again. */
+async function loaded(module) {
+  if (Date.now() - checkedAt > SECONDS_BETWEEN_CHECKS * 1000) {
+    const fresh = await session.readSettings({ isFresh: true }).catch(() => ({ version }));
+    if (fresh.version !== version) location.reload();
+    checkedAt = Date.now();
+  }
+  return module();
 }
 
 function showView(view, at, isFirst) {
-  const context = {
+  const heading = el("h1", { tabindex: "-1" }, at.title);
+  const content = el("div", { class: "loading" });
+  const control = {};
+  const shown = view.show(content, {
     ...at,
     me,
     mayChange: mayChange(),
     isOfService: isOfService(),
     setQuery,
     reload: () => control.now(),
-    link: (...parts) => `#/t/${[at.tenant, ...parts].map(encodeURIComponent).join("/")}`,
-  };
-  const title = view.title(context);
-  const heading = el("h1", { tabindex: "-1" }, title);
-  const content = el("div", { class: "loading" });
-  const load = view.show(content, context);
-  const control = live({ load, signedOut: showSignIn, loaded: () => content.classList.remove("loading") });
-  current = {
-    stop: () => {
-      control.stop();
-      view.leave?.();
-    },
+    link: (...parts) => link(at.tenant, ...parts),
+    linkOf: link,
+  });
+  const seconds = shown.seconds ?? SECONDS;
+  Object.assign(control, live({ load: shown.load, seconds, loaded: () => content.classList.remove("loading") }));
+  leave = () => {
+    control.stop();
+    shown.leave?.();
   };
   main.replaceChildren(el("div", { class: "head" }, heading, control.element), control.banners, content);
-  document.title = `${at.tenant ? `${title}, ${at.tenant}` : title} – Trainyard`;
+  document.title = `${at.tenant ? `${at.title}, ${at.tenant}` : at.title} – Trainyard`;
   if (!isFirst) {
     scrollTo(0, 0);
     heading.focus({ preventScroll: true });
   }
-  return control.start();
+  control.now();
 }
 
 function showNothing() {
-  main.replaceChildren(
-    el("h1", {}, "There is nothing here"),
-    el(
-      "p",
-      {},
-      "The address names no page, or none that you may see. ",
-      el("a", { href: "#/" }, "Go to the first page"),
-    ),
-  );
+  document.title = "Page not found – Trainyard";
+  const heading = el("h1", { tabindex: "-1" }, "Page not found");
+  const words = "This page does not exist, or you do not have access to it. ";
+  main.replaceChildren(heading, el("p", {}, words, el("a", { href: firstPage() }, "Go to the start page")));
+  heading.focus();
 }
 
 function showNavigation(at) {
-  const link = ([view, text], href) =>
-    el("a", { href, "aria-current": view === at.view || view === `${at.view}s` ? "page" : null }, text);
-  const tenant = at.tenant ?? me.tenant_id;
-  const own = tenant ? OF_TENANT.map((item) => link(item, `#/t/${encodeURIComponent(tenant)}/${item[0]}`)) : [];
-  const service = isOfService() ? OF_SERVICE.map((item) => link(item, `#/${item[0]}`)) : [];
-  const name =
-    isOfService() && tenant
-      ? [el("span", { class: "quiet", style: { padding: ".4rem .3rem .4rem .9rem" } }, `${tenant}:`)]
-      : [];
-  nav.replaceChildren(...service, ...name, ...own);
-  account.replaceChildren(
-    el("span", { class: "subject" }, me.tenant_id ? `${me.tenant_id}, ${me.role}` : me.role),
-    el("button", { type: "button", onclick: leave }, "Sign out"),
-  );
+  const item = ([name, [text]], href) => el("a", { href, "aria-current": name === at.view ? "page" : null }, text);
+  const tenant = isOfService() ? at.tenant : me.tenant_id;
+  const service = isOfService() ? Object.entries(OF_SERVICE).map((each) => item(each, `#/${each[0]}`)) : [];
+  const named = isOfService() && tenant ? [el("span", { class: "whose" }, `${tenant}:`)] : [];
+  const own = tenant ? Object.entries(OF_TENANT).map((each) => item(each, link(tenant, each[0]))) : [];
+  nav.replaceChildren(...service, ...named, ...own);
+  showAccount(me.tenant_id ? `${me.tenant_id}, ${me.role}` : me.role);
 }
 
-async function leave() {
-  current?.stop();
-  await session.signOut();
-  location.hash = "";
-  showSignIn();
+function showAccount(words) {
+  account.replaceChildren(el("span", {}, words), el("button", { type: "button", onclick: signOut }, "Sign out"));
 }
 
-// --- sign in ---------------------------------------------------------------------------------------------------
+async function signOut() {
+  const { stopUploads } = await import("./upload.js");
+  stopUploads();
+  session.signOut();
+  history.replaceState(null, "", "#/");
+  await showSignIn();
+}
 
-function showSignIn() {
-  current?.stop();
-  current = me = null;
+async function showSignIn(words = "") {
+  visits += 1;
+  leave();
+  leave = () => {};
+  me = null;
+  closeDialogs();
   nav.replaceChildren();
   account.replaceChildren();
   document.title = "Sign in – Trainyard";
-  const form = el("form", { class: "panel" });
-  main.replaceChildren(el("div", { class: "sign-in" }, form));
-  passwordForm(form);
-  session.readSettings().then(
-    ({ client }) => {
-      if (!client) tokenForm(form);
-    },
-    () => {
-      form.append(
-        el(
-          "p",
-          { class: "banner bad", role: "alert" },
-          "There is no connection to the service. Load the page again.",
-        ),
-      );
-    },
-  );
+  const { signInForm } = await import("./views/sign_in.js");
+  main.replaceChildren(signInForm(words, () => show()));
+  main.querySelector("input, textarea")?.focus();
 }
 
-function passwordForm(form) {
-  const email = el("input", { type: "email", name: "username", autocomplete: "username", required: true });
-  const password = el("input", {
-    type: "password",
-    name: "password",
-    autocomplete: "current-password",
-    required: true,
-  });
-  steps(form, "Sign in", [field("E-mail address", email), field("Password", password)], () =>
-    session.signIn(email.value, password.value),
-  );
-  email.focus();
-}
-
-function tokenForm(form) {
-  const token = el("textarea", {
-    rows: "5",
-    class: "code",
-    required: true,
-    spellcheck: "false",
-    autocomplete: "off",
-  });
-  steps(
-    form,
-    "Sign in",
-    [
-      field(
-        "ID token",
-        token,
-        "This deployment takes tokens of another issuer. Paste one here; it is kept in this tab alone.",
-      ),
-    ],
-    async () => {
-      session.signInWith(token.value);
-      return null;
-    },
-  );
-}
-
-function challengeForm(form, challenge) {
-  if (challenge.name === "NEW_PASSWORD_REQUIRED") {
-    const password = el("input", {
-      type: "password",
-      autocomplete: "new-password",
-      required: true,
-      minlength: "12",
-    });
-    const hint = "At least 12 characters, with capital and small letters and a digit.";
-    steps(form, "Choose a new password", [field("New password", password, hint)], () =>
-      session.respond(challenge, password.value),
-    );
-    return password.focus();
-  }
-  if (!["SOFTWARE_TOKEN_MFA", "SMS_MFA"].includes(challenge.name)) {
-    return form.replaceChildren(
-      el(
-        "p",
-        { class: "banner bad", role: "alert" },
-        `This sign-in asks for ${challenge.name}, which the console does not have. Ask your operator.`,
-      ),
-    );
-  }
-  const code = el("input", {
-    inputmode: "numeric",
-    autocomplete: "one-time-code",
-    pattern: "[0-9]{6}",
-    required: true,
-  });
-  steps(
-    form,
-    "Enter the code",
-    [field("Code", code, "Six digits, of your authenticator app or of a message.")],
-    () => session.respond(challenge, code.value),
-  );
-  return code.focus();
-}
-
-/** Show one step of a sign-in; `answer` resolves to a Challenge, or to null when the user is signed in. */
-function steps(form, title, fields, answer) {
-  const problem = el("div", { role: "alert" });
-  const button = el("button", { class: "main" }, title === "Sign in" ? "Sign in" : "Continue");
-  form.replaceChildren(
-    el("h1", {}, title),
-    el("div", { class: "low" }, fields),
-    problem,
-    el("div", { class: "buttons" }, button),
-  );
-  form.onsubmit = async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      const challenge = await answer();
-      if (challenge) challengeForm(form, challenge);
-      else await show();
-    } catch (error) {
-      const text =
-        error instanceof TypeError
-          ? "There is no connection to the service."
-          : error.name === "NotAuthorizedException"
-            ? "The e-mail address or the password is wrong."
-            : error.message;
-      problem.replaceChildren(el("p", { class: "banner bad" }, text));
-    } finally {
-      button.disabled = false;
-    }
-  };
-}
-
-addEventListener("hashchange", () => show());
-show({ isFirst: true }).catch((error) => {
-  main.replaceChildren(
-    el(
-      "p",
-      { class: "banner bad" },
-      error instanceof ApiError ? error.message : "The page could not be shown: load it again.",
-    ),
-  );
-  console.error(error);
+// An address like #main would name a page.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
 });
+onSignedOut(() => showSignIn("Your session has ended."));
+addEventListener("hashchange", () => show());
+show({ isFirst: true });

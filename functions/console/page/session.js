@@ -3,6 +3,7 @@
 const KEY = "trainyard.session";
 const AMAZON_JSON = "application/x-amz-json-1.1";
 const EARLY_SECONDS = 60;
+const REFUSED = "NotAuthorizedException";
 
 let settings = null;
 let tokens = read();
@@ -22,13 +23,24 @@ function keep(next) {
   else sessionStorage.removeItem(KEY);
 }
 
-/** Return how users of this deployment sign in (functions/console/app.py). */
-export async function readSettings() {
-  settings ??= await (await fetch("console/settings.json")).json();
+/** Return how users of this deployment sign in, and the version of the console (functions/console/app.py). */
+export async function readSettings({ isFresh = false } = {}) {
+  if (settings === null || isFresh) {
+    const answer = await fetch("console/settings.json");
+    if (!answer.ok) throw new Error(`The service answered with status ${answer.status}. Load the page again.`);
+    settings = await answer.json();
+  }
   return settings;
 }
 
 export const isSignedIn = () => tokens !== null;
+
+export const signOut = () => {
+  const refreshToken = tokens?.refresh;
+  keep(null);
+  // In the background: whoever signs out need not wait for it.
+  if (refreshToken) cognito("RevokeToken", { Token: refreshToken }).catch(() => {});
+};
 
 /** A step of a sign-in that Cognito asks for: a new password, or a code of the second factor. */
 export class Challenge {
@@ -37,45 +49,52 @@ export class Challenge {
   }
 }
 
+/** What Cognito refuses, in its words; `kind` is its name of the error. */
+export class SignInError extends Error {
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
 async function cognito(operation, body) {
   const { users, client } = await readSettings();
   const answer = await fetch(users, {
     method: "POST",
-    headers: { "Content-Type": AMAZON_JSON, "X-Amz-Target": `AWSCognitoIdentityProviderService.${operation}` },
+    headers: {
+      "Content-Type": AMAZON_JSON,
+      "X-Amz-Target": `AWSCognitoIdentityProviderService.${operation}`,
+    },
     body: JSON.stringify({ ClientId: client, ...body }),
   });
   const content = await answer.text();
   const values = content ? JSON.parse(content) : {};
-  if (!answer.ok) {
-    const error = new Error(
-      values.message || values.Message || `The sign-in was answered with status ${answer.status}.`,
-    );
-    error.name = String(values.__type || "")
+  if (answer.ok) return values;
+  const words = values.message || values.Message || `The sign-in was answered with status ${answer.status}.`;
+  throw new SignInError(
+    String(values.__type || "")
       .split("#")
-      .pop();
-    throw error;
-  }
-  return values;
+      .pop(),
+    words,
+  );
 }
 
 /** Sign in; return null, or a Challenge. */
 export async function signIn(username, password) {
   const parameters = { USERNAME: username, PASSWORD: password };
-  return settled(
-    await cognito("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters }),
-    username,
-  );
+  const answer = await cognito("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters });
+  return settled(answer, username);
 }
 
 /** Answer a challenge; return null, or the next one. */
 export async function respond(challenge, text) {
-  const name = { NEW_PASSWORD_REQUIRED: "NEW_PASSWORD" }[challenge.name] || `${challenge.name}_CODE`;
-  const body = {
+  const name = challenge.name === "NEW_PASSWORD_REQUIRED" ? "NEW_PASSWORD" : `${challenge.name}_CODE`;
+  const answer = await cognito("RespondToAuthChallenge", {
     ChallengeName: challenge.name,
     Session: challenge.session,
     ChallengeResponses: { USERNAME: challenge.username, [name]: text },
-  };
-  return settled(await cognito("RespondToAuthChallenge", body), challenge.username);
+  });
+  return settled(answer, challenge.username);
 }
 
 function settled(answer, username) {
@@ -90,14 +109,16 @@ function settled(answer, username) {
 
 /** Sign in with a token of another issuer: it is checked by the API. */
 export function signInWith(token) {
-  keep({ id: token.trim(), refresh: null, until: Infinity });
+  const compact = token.replace(/\s/g, "");
+  if (!/^[\w-]+\.[\w-]+\.[\w-]*$/.test(compact))
+    throw new Error("This is not an ID token: it has three parts, separated by dots.");
+  keep({ id: compact, refresh: null, until: null });
 }
 
-/** Return a valid token, or null where the user has to sign in again. Throws TypeError without a network. */
+/** Return a valid token, or null where the user has to sign in again; rejects where neither can be found out. */
 export async function token({ isRefused = false } = {}) {
   if (tokens === null) return null;
-  const isValid =
-    tokens.until === null || tokens.until === Infinity || tokens.until - EARLY_SECONDS * 1000 > Date.now();
+  const isValid = tokens.until === null || tokens.until - EARLY_SECONDS * 1000 > Date.now();
   if (isValid && !isRefused) return tokens.id;
   if (!tokens.refresh) {
     keep(null);
@@ -113,20 +134,11 @@ export async function token({ isRefused = false } = {}) {
 
 async function refresh() {
   try {
-    await settled(
-      await cognito("InitiateAuth", {
-        AuthFlow: "REFRESH_TOKEN_AUTH",
-        AuthParameters: { REFRESH_TOKEN: tokens.refresh },
-      }),
-    );
+    const parameters = { REFRESH_TOKEN: tokens.refresh };
+    settled(await cognito("InitiateAuth", { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: parameters }));
   } catch (error) {
-    if (error instanceof TypeError) throw error; // no network: the session may be as good as before
+    // Anything else passes: the session may be as good as before.
+    if (error.kind !== REFUSED) throw error;
     keep(null);
   }
-}
-
-export async function signOut() {
-  const refreshToken = tokens?.refresh;
-  keep(null);
-  if (refreshToken) await cognito("RevokeToken", { Token: refreshToken }).catch(() => {});
 }

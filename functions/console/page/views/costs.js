@@ -6,8 +6,7 @@ import { count, figures, usd } from "../format.js";
 import { table } from "../table.js";
 
 const MONTHS = 13;
-
-export const title = () => "Costs";
+const SECONDS = 60;
 
 export function show(view, context) {
   const { tenant, query, setQuery } = context;
@@ -20,15 +19,16 @@ export function show(view, context) {
   const total = el("div", { class: "waits" });
   const list = table({
     key: (row) => row.data_set ?? "",
-    empty: "Nothing was spent in this month.",
+    empty: "There are no costs in this month.",
     columns: [
       { title: "Data set", head: true, cell: (row) => row.data_set ?? "All" },
       { title: "Runs", class: "number", cell: (row) => count(row.runs) },
       { title: "Succeeded", class: "number", cell: (row) => count(row.succeeded) },
       { title: "Failed", class: "number", cell: (row) => count(row.failed) },
-      { title: "Trainings", class: "number", cell: (row) => usd(row.usd) },
+      { title: "Stopped", class: "number", cell: (row) => count(row.stopped) },
+      { title: "Cost of runs", class: "number", cell: (row) => usd(row.usd) },
       { title: "Predictions", class: "number", cell: (row) => count(row.calls) },
-      { title: "Their cost", class: "number", cell: (row) => usd(row.inference_usd) },
+      { title: "Cost of predictions", class: "number", cell: (row) => usd(row.inference_usd) },
     ],
   });
   month.addEventListener("change", () => {
@@ -37,54 +37,57 @@ export function show(view, context) {
   });
   view.append(
     el("div", { class: "fields" }, field("Month (UTC)", month)),
-    el("div", { class: "panels" }, panel("Spent", total), panel("Budget of this month", budget)),
-    panel("By data set", el("div", { class: "low" }, list.element)),
+    el("div", { class: "panels" }, panel("Spent", total), panel("Budget of the current month", budget)),
+    panel("By data set", list.element),
   );
 
-  return async ({ isAsked }) => {
+  async function load({ isAsked }) {
     const [costs, left] = await Promise.all([
       get(at`tenants/${tenant}/costs`, { month: month.value }),
       get(at`tenants/${tenant}/budget`),
     ]);
-    const all = Number(costs.total.usd) + Number(costs.total.inference_usd);
-    fill(
-      total,
-      figures([
-        [`In ${costs.month}`, usd(String(all)), el("small", {}, "at list prices")],
-        ["Trainings and transforms", usd(costs.total.usd)],
-        ["Predictions", usd(costs.total.inference_usd)],
-        costs.total.unknown_steps
-          ? ["Not known", count(costs.total.unknown_steps), el("small", {}, "steps without a price")]
-          : null,
-      ]),
-    );
+    fill(total, spent(costs));
     list.update(costs.items.length ? [...costs.items, { ...costs.total, isTotal: true }] : [], { isAsked });
     fill(budget, left.budget ? bar(left.budget) : el("p", {}, "There is no budget for this tenant."));
-  };
+  }
+  return { load, seconds: SECONDS };
 }
 
-function bar({ limit_usd: limit, spent_usd: spent, reserved_usd: reserved }) {
-  const share = (text) => `${Math.min(100, (100 * Number(text)) / (Number(limit) || 1))}%`;
-  const left = Number(limit) - Number(spent) - Number(reserved);
+function spent({ month, total }) {
+  const all = Number(total.usd) + Number(total.inference_usd);
+  return figures([
+    [`In ${month}`, usd(String(all)), el("small", {}, "at list prices")],
+    ["Runs", usd(total.usd), el("small", {}, "trainings and batch transforms")],
+    ["Predictions", usd(total.inference_usd), el("small", {}, "booked every hour")],
+    total.unknown_steps
+      ? ["Not known", count(total.unknown_steps), el("small", {}, "steps without a price")]
+      : null,
+  ]);
+}
+
+function bar({ limit_usd: limit, spent_usd: spentUsd, reserved_usd: reserved }) {
+  const left = Number(limit) - Number(spentUsd) - Number(reserved);
+  const whole = Math.max(Number(limit), Number(spentUsd) + Number(reserved)) || 1;
+  const share = (text) => ({ width: `${(100 * Number(text)) / whole}%` });
   return [
     el(
       "div",
       { class: "meter", "aria-hidden": "true" },
-      el("i", { style: { width: share(spent) } }),
-      el("i", { class: "extra", style: { width: share(reserved) } }),
+      el("i", { style: share(spentUsd) }),
+      el("i", { class: "extra", style: share(reserved) }),
     ),
     figures([
       ["Limit", usd(limit)],
-      ["Spent", usd(spent)],
-      ["Reserved", usd(reserved), el("small", {}, "by what runs")],
-      ["Left", usd(String(Math.max(0, left)))],
+      ["Spent", usd(spentUsd)],
+      ["Reserved", usd(reserved), el("small", {}, "for running requests")],
+      left < 0 ? ["Overspent", usd(String(-left))] : ["Left", usd(String(left))],
     ]),
   ];
 }
 
 function lastMonths() {
   const now = new Date();
-  return Array.from({ length: MONTHS }, (_, back) =>
-    new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 7),
-  );
+  const back = (months) =>
+    new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - months, 1)).toISOString().slice(0, 7);
+  return Array.from({ length: MONTHS }, (_, months) => back(months));
 }

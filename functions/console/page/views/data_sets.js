@@ -1,87 +1,89 @@
 // Data sets: upload a file with its price and place known before, or train again on what is there.
 
-import { at, get, newKey, post } from "../api.js";
-import { ask, el, field, panel } from "../dom.js";
+import { at, get, post, postOnce } from "../api.js";
+import { act, ask, banner, el, field, panel } from "../dom.js";
 import { bytes } from "../format.js";
 import { table } from "../table.js";
 import { upload } from "../upload.js";
 import { explained } from "./request.js";
 
-export const title = () => "Data sets";
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const RULE = "Letters, digits, dots, hyphens and underscores: up to 63, the first a letter or a digit.";
+const HEADER_BYTES = 65536;
+const SECONDS = 30;
 
 export function show(view, context) {
   const { tenant, mayChange, link } = context;
   const names = el("datalist", { id: "data-sets" });
+  const status = el("div", { role: "status" });
+  const settings = { own: {}, of: (name) => settings.own[name] ?? settings.tenant, tenant: null };
+  const requests = (name) => `${link("requests")}?data_set=${encodeURIComponent(name)}`;
+  const train = {
+    title: "Train",
+    cell: (row) =>
+      el(
+        "button",
+        { type: "button", data: { train: row.name }, "aria-label": `Train ${row.name} again` },
+        "Train again",
+      ),
+  };
   const list = table({
     caption: `Data sets of ${tenant}`,
     key: (row) => row.name,
-    empty: "There are no data sets yet. Upload a file: its data set is made with it.",
+    empty: "There are no data sets yet. Upload a file: its data set is created with it.",
     columns: [
       { title: "Data set", head: true, cell: (row) => row.name },
-      { title: "Settings", cell: (row) => (row.has_own_settings ? "its own" : "the tenant's") },
+      { title: "Predicted column", cell: (row) => settings.of(row.name)?.target ?? "–" },
+      { title: "Algorithm", cell: (row) => settings.of(row.name)?.algorithm ?? "–" },
       {
         title: "Requests",
-        cell: (row) =>
-          el("a", { href: `${link("requests")}?data_set=${encodeURIComponent(row.name)}` }, "see requests"),
+        cell: (row) => el("a", { href: requests(row.name), "aria-label": `Requests of ${row.name}` }, "requests"),
       },
-      ...(mayChange
-        ? [
-            {
-              title: "Train",
-              cell: (row) => el("button", { type: "button", data: { train: row.name } }, "Train again"),
-            },
-          ]
-        : []),
+      ...(mayChange ? [train] : []),
     ],
   });
-  const said = el("div", { role: "status" });
-  list.element.addEventListener("click", (event) => {
-    if (event.target.dataset?.train) train(event.target.dataset.train);
+  list.element.addEventListener("click", ({ target }) => {
+    const name = target.dataset?.train;
+    if (name) act(target, status, () => trained(name));
   });
   view.append(
     names,
-    ...(mayChange ? [uploader(context)] : []),
-    said,
-    el("div", { class: "panel tall" }, list.element),
+    mayChange ? uploader(context, settings, requests) : "",
+    el("div", { class: "notice" }, status),
+    el("div", { class: "panel" }, list.element),
   );
 
-  async function train(name) {
-    if (
-      !(await ask({
-        title: `Train ${name} again?`,
-        action: "Train",
-        text: [el("p", {}, "On all that has been uploaded to it before; it costs what a training costs.")],
-      }))
-    )
-      return;
-    try {
-      const { request_id: id } = await post(
-        at`tenants/${tenant}/requests`,
-        { data_set: name },
-        { "Idempotency-Key": newKey() },
-      );
-      said.replaceChildren(
-        el(
-          "p",
-          { class: "banner good" },
-          "Asked for: ",
-          el("a", { href: link("requests", id) }, `request ${id.slice(0, 8)}`),
-          " is there within seconds.",
-        ),
-      );
-    } catch (error) {
-      said.replaceChildren(el("p", { class: "banner bad" }, error.message));
-    }
+  async function trained(name) {
+    const text = [el("p", {}, "Trains on all data uploaded so far, at the usual cost.")];
+    if (!(await ask({ title: `Train ${name} again?`, action: "Train", text }))) return;
+    const { request_id: id } = await postOnce(at`tenants/${tenant}/requests`, { data_set: name });
+    status.replaceChildren(
+      banner(
+        "good",
+        "Training requested. ",
+        el("a", { href: link("requests", id) }, `Request ${id.slice(0, 8)}`),
+        " will appear in a few seconds.",
+      ),
+    );
   }
 
-  return async ({ isAsked }) => {
-    const { items } = await get(at`tenants/${tenant}/data-sets`);
+  async function load({ isAsked }) {
+    const [{ items }, described] = await Promise.all([
+      get(at`tenants/${tenant}/data-sets`),
+      get(at`tenants/${tenant}`),
+    ]);
+    settings.tenant = described.settings;
+    settings.own = Object.fromEntries(
+      Object.entries(described.data_sets).map(([name, own]) => [name, { ...described.settings, ...own }]),
+    );
     list.update(items, { isAsked });
     names.replaceChildren(...items.map((row) => el("option", { value: row.name })));
-  };
+  }
+  return { load, seconds: SECONDS };
 }
 
-function uploader({ tenant, link }) {
+/** Return the panel in which a file is chosen, quoted and uploaded. */
+function uploader({ tenant }, settings, requests) {
   const name = el("input", {
     list: "data-sets",
     required: true,
@@ -91,116 +93,103 @@ function uploader({ tenant, link }) {
   });
   const file = el("input", { type: "file" });
   const drop = el("div", { class: "drop" }, el("p", {}, "Drop a file here, or choose one:"), field("File", file));
-  const quote = el("div", { role: "status" });
+  const quote = el("div");
+  const status = el("div", { role: "status" });
   const start = el("button", { type: "button", class: "main", disabled: true, onclick: send }, "Upload");
-  let chosen = null,
+  let isTyped = false,
     asked = 0;
 
-  async function ask_for_quote() {
+  async function showQuote() {
+    const [chosen, number] = [file.files[0], ++asked];
     start.disabled = true;
-    const data_set = name.value.trim();
-    if (!chosen || !data_set) return quote.replaceChildren();
-    const number = ++asked;
-    quote.replaceChildren(el("p", { class: "quiet" }, "Asking what it would cost…"));
+    quote.replaceChildren();
+    status.replaceChildren();
+    if (!chosen) return;
+    if (!NAME.test(name.value.trim()))
+      return status.replaceChildren(banner("", `Enter the name of a data set. ${RULE}`));
+    status.replaceChildren(el("p", { class: "quiet" }, "Getting a quote…"));
     try {
-      const answer = await post(at`tenants/${tenant}/quotes`, {
-        data_set,
-        name: chosen.name,
-        size_bytes: chosen.size,
-      });
+      const body = { data_set: name.value.trim(), name: chosen.name, size_bytes: chosen.size };
+      const [answer, missing] = await Promise.all([
+        post(at`tenants/${tenant}/quotes`, body),
+        missingColumn(chosen, settings.of(body.data_set)?.target),
+      ]);
       if (number !== asked) return;
-      quote.replaceChildren(
-        el("h3", {}, `${chosen.name}, ${bytes(chosen.size)}: what to expect`),
-        ...explained({ ...answer, budget: null }),
-        answer.replaces
-          ? el(
-              "p",
-              { class: "banner" },
-              `Request ${answer.replaces.slice(0, 8)}, which waits, would be superseded.`,
-            )
-          : "",
-      );
+      status.replaceChildren(el("p", {}, `${chosen.name}, ${bytes(chosen.size)}: what to expect`));
+      quote.replaceChildren(...explained(answer), ...warnings(answer, missing));
       start.disabled = false;
     } catch (error) {
-      if (number === asked) quote.replaceChildren(el("p", { class: "banner bad" }, error.message));
+      if (number === asked) status.replaceChildren(banner("bad", error.message));
     }
   }
 
-  async function send() {
-    const [data_set, content] = [name.value.trim(), chosen];
-    const progress = el("progress", {
-      max: content.size || 1,
-      value: 0,
-      "aria-label": `Upload of ${content.name}`,
-    });
-    const text = el("p", {}, `Uploading ${content.name}`);
-    const abort = el("button", { type: "button" }, "Stop the upload");
-    quote.replaceChildren(text, progress, abort);
-    start.disabled = true;
-    const controller = new AbortController();
-    abort.addEventListener("click", () => controller.abort());
-    addEventListener("beforeunload", hold);
-    try {
-      await upload(tenant, data_set, content, {
-        signal: controller.signal,
-        progressed: (sent) => {
-          progress.value = sent;
-          text.textContent = `Uploading ${content.name}: ${bytes(sent)} of ${bytes(content.size)}`;
-        },
-      });
-      quote.replaceChildren(
-        el(
-          "p",
-          { class: "banner good" },
-          `${content.name} is uploaded. Its `,
-          el("a", { href: `${link("requests")}?data_set=${encodeURIComponent(data_set)}` }, "request"),
-          " is there within seconds.",
-        ),
-      );
-      file.value = "";
-      chosen = null;
-    } catch (error) {
-      quote.replaceChildren(
-        el(
-          "p",
-          { class: "banner bad" },
-          controller.signal.aborted ? "The upload was stopped; nothing was kept of it." : error.message,
-        ),
-      );
-      start.disabled = controller.signal.aborted ? false : !chosen;
-    } finally {
-      removeEventListener("beforeunload", hold);
-    }
+  function send() {
+    const [chosen, data_set] = [file.files[0], name.value.trim()];
+    upload(tenant, data_set, chosen, requests(data_set));
+    file.value = name.value = "";
+    isTyped = false;
+    showQuote();
+    file.focus();
   }
 
-  function choose(content) {
-    chosen = content || null;
-    if (chosen && !name.value)
-      name.value = chosen.name
-        .replace(/\.[^.]*$/, "")
-        .toLowerCase()
-        .replace(/[^a-z0-9-]+/g, "-")
-        .replace(/^-+|-+$/g, "")
-        .slice(0, 40);
-    ask_for_quote();
-  }
-
-  file.addEventListener("change", () => choose(file.files[0]));
-  name.addEventListener("change", ask_for_quote);
-  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("over", kind === "dragenter" || kind === "dragover");
-      if (kind === "drop") choose(event.dataTransfer.files[0]);
-    });
-  }
+  file.addEventListener("change", () => {
+    if (!isTyped && file.files[0]) name.value = suggested(file.files[0].name);
+    showQuote();
+  });
+  name.addEventListener("change", () => {
+    isTyped = name.value !== "";
+    showQuote();
+  });
+  dropped(drop, (files) => {
+    file.files = files;
+    file.dispatchEvent(new Event("change"));
+  });
   return panel(
     "Upload a file",
-    el("div", { class: "fields" }, field("Data set", name, "An existing one, or a new name")),
     drop,
+    el("div", { class: "fields more" }, field("Data set", name, "An existing one, or a new name")),
+    status,
     quote,
-    el("div", { class: "buttons more" }, start),
+    el("div", { class: "buttons" }, start),
   );
 }
 
-const hold = (event) => event.preventDefault();
+function dropped(area, choose) {
+  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+    area.addEventListener(kind, (event) => {
+      event.preventDefault();
+      area.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+      if (kind === "drop" && event.dataTransfer.files.length) choose(event.dataTransfer.files);
+    });
+  }
+}
+
+const suggested = (file) =>
+  file
+    .replace(/\.[^.]*$/, "")
+    .replace(/[^A-Za-z0-9._-]+/g, "-")
+    .replace(/^[^A-Za-z0-9]+|-+$/g, "")
+    .slice(0, 63);
+
+/** Return the column that is to be predicted, if the first line of a CSV file does not have it. */
+async function missingColumn(file, target) {
+  if (!target || !/\.csv$/i.test(file.name)) return null;
+  const [header] = (await file.slice(0, HEADER_BYTES).text()).split(/\r?\n/, 1);
+  const columns = header
+    .replace(/^\ufeff/, "")
+    .split(/[,;\t|]/)
+    .map((each) => each.trim().replace(/^"|"$/g, ""));
+  return columns.includes(target) ? null : target;
+}
+
+function warnings(answer, missing) {
+  const replaced = answer.replaces
+    ? [banner("", `This would replace the waiting request ${answer.replaces.slice(0, 8)}, of the same data set.`)]
+    : [];
+  return missing
+    ? [
+        ...replaced,
+        banner("bad", `The file has no column “${missing}”, which is to be predicted: the training would fail.`),
+      ]
+    : replaced;
+}

@@ -1,122 +1,108 @@
 // A version of a model: how good it is, what answers calls, its files; approve or reject it, and try it on rows.
 
 import { at, get, post } from "../api.js";
-import { ask, el, field, fill, panel, select } from "../dom.js";
+import { act, ask, banner, el, field, fill, panel, select } from "../dom.js";
 import { figures, time } from "../format.js";
 import { table } from "../table.js";
 import { standing } from "./models.js";
-
-export const title = ({ id }) => `Model version ${id}`;
+import { baseline } from "./request.js";
 
 const REASON_LENGTH_MAX = 200;
+const CONSEQUENCES = {
+  approve: "An approved version is deployed, where the service deploys models, and answers calls after its tests.",
+  reject: "A rejected version will not be deployed. One that is live answers calls until another one replaces it.",
+};
+const DONE = {
+  approve: "approved. Where models are deployed, it answers calls within minutes",
+  reject: "rejected",
+};
 
 export function show(view, context) {
   const { tenant, id, mayChange, link } = context;
   const facts = el("div", { class: "waits" });
-  const actions = el("div", { class: "buttons more" });
-  const problem = el("div", { role: "status" });
+  const status = el("div", { role: "status" });
   const trial = el("div");
-  view.append(panel("The version", facts, actions, problem), trial);
+  const files = el("button", { type: "button" }, "Get the files");
+  const approve = el("button", { type: "button", hidden: true }, "Approve");
+  const reject = el("button", { type: "button", class: "danger", hidden: true }, "Reject");
   let model = null;
+  view.append(panel("State", facts, el("div", { class: "buttons more" }, files, approve, reject), status), trial);
 
-  async function load({ isAsked }) {
+  async function load() {
     model = await get(at`tenants/${tenant}/models/${id}`);
-    fill(
-      facts,
-      el("p", {}, standing(model), model.comment ? ` – ${model.comment}` : ""),
-      figures([
-        ["Data set", model.data_set],
-        [
-          "Quality",
-          model.quality === null ? "not known any more" : `${model.quality_metric} ${model.quality.toFixed(3)}`,
-          model.baseline === null
-            ? ""
-            : el("small", {}, `${model.baseline.toFixed(3)} without looking at the rows`),
-        ],
-        ["Algorithm", model.algorithm || "not known any more"],
-        ["Rows", model.rows === null ? "–" : model.rows.toLocaleString("en-US")],
-        ["Registered", time(model.created_at)],
-        [
-          "Training",
-          el("a", { href: link("requests", model.request_id) }, `request ${model.request_id.slice(0, 8)}`),
-        ],
-        model.deployment
-          ? [
-              "Deployment",
-              model.deployment,
-              model.deployment_reason ? el("small", {}, model.deployment_reason) : "",
-            ]
-          : null,
-      ]),
-    );
-    fill(
-      actions,
-      el("button", { type: "button", data: { does: "files" } }, "Get the files"),
-      mayChange && model.status !== "approved"
-        ? el("button", { type: "button", data: { does: "APPROVE" } }, "Approve")
-        : null,
-      mayChange && model.status !== "rejected"
-        ? el("button", { type: "button", class: "danger", data: { does: "REJECT" } }, "Reject")
-        : null,
-    );
+    fill(facts, described(model, link));
+    approve.hidden = !mayChange || model.status === "approved";
+    reject.hidden = !mayChange || model.status === "rejected";
     if (mayChange && !trial.firstChild) trial.append(rows(tenant, model));
   }
 
-  actions.addEventListener("click", async (event) => {
-    const does = event.target.dataset?.does;
-    if (!does) return;
-    try {
-      if (does === "files") await files();
-      else await decide(does);
-    } catch (error) {
-      problem.replaceChildren(el("p", { class: "banner bad" }, error.message));
-    }
-  });
-
-  async function files() {
-    const { model: archive, card, expires_at: until } = await get(at`tenants/${tenant}/models/${id}/files`);
-    problem.replaceChildren(
-      el(
-        "p",
-        { class: "more" },
-        el("a", { href: archive, rel: "noreferrer" }, "Model archive"),
-        ", ",
-        el("a", { href: card, rel: "noreferrer", target: "_blank" }, "model card"),
-        "; until ",
-        time(until),
-      ),
-    );
-  }
-
-  async function decide(does) {
-    const verb = does === "APPROVE" ? "Approve" : "Reject";
-    const reason = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
+  async function decide(decision) {
+    const verb = { approve: "Approve", reject: "Reject" }[decision];
+    const control = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
+    const fields = { reason: { label: "Reason", control, hint: "Optional; kept with the version" } };
+    const title = `${verb} version ${id} of ${model.data_set}?`;
     const answer = await ask({
-      title: `${verb} version ${id} of ${model.data_set}?`,
+      title,
       action: verb,
-      danger: does === "REJECT",
-      text: [
-        el(
-          "p",
-          {},
-          does === "APPROVE"
-            ? "An approved version is deployed where the service deploys models."
-            : "A rejected version is not deployed.",
-        ),
-      ],
-      fields: { reason: { label: "Reason", control: reason, hint: "Optional; kept with the version" } },
+      danger: decision === "reject",
+      text: [el("p", {}, CONSEQUENCES[decision])],
+      fields,
     });
     if (!answer) return;
-    await post(at`tenants/${tenant}/models/${id}/decision`, { decision: DECISIONS[does], reason: answer.reason });
-    problem.replaceChildren(
-      el("p", { class: "banner good" }, `Version ${id} is ${does === "APPROVE" ? "approved" : "rejected"}.`),
-    );
+    await post(at`tenants/${tenant}/models/${id}/decision`, { decision, reason: answer.reason });
+    status.replaceChildren(banner("good", `Version ${id} is ${DONE[decision]}.`));
     await context.reload();
   }
-  return load;
+
+  files.addEventListener("click", () =>
+    act(files, status, async () =>
+      status.replaceChildren(links(await get(at`tenants/${tenant}/models/${id}/files`))),
+    ),
+  );
+  approve.addEventListener("click", () => act(approve, status, () => decide("approve")));
+  reject.addEventListener("click", () => act(reject, status, () => decide("reject")));
+  return { load };
 }
 
-const DECISIONS = { APPROVE: "approve", REJECT: "reject" };
+function described(model, link) {
+  return [
+    el("p", {}, standing(model), model.comment ? ` – ${model.comment}` : null),
+    figures([
+      ["Data set", model.data_set],
+      model.quality === null
+        ? ["Quality", "no longer known"]
+        : [`Quality (${model.quality_metric})`, model.quality.toFixed(3), baseline(model.baseline)],
+      ["Algorithm", model.algorithm || "no longer known"],
+      ["Rows", model.rows === null ? "–" : model.rows.toLocaleString("en-US")],
+      ["Registered", time(model.created_at)],
+      [
+        "Training",
+        el("a", { href: link("requests", model.request_id) }, `request ${model.request_id.slice(0, 8)}`),
+      ],
+      model.deployment
+        ? [
+            "Deployment",
+            model.deployment.toLowerCase(),
+            model.deployment_reason ? el("small", {}, model.deployment_reason) : null,
+          ]
+        : null,
+    ]),
+  ];
+}
+
+function links({ model, card, expires_at: until }) {
+  const file = (href, text) =>
+    el("a", { href: /^https?:/.test(href) ? href : null, rel: "noreferrer", target: "_blank" }, text);
+  return el(
+    "p",
+    { class: "more" },
+    file(model, "Model archive"),
+    ", ",
+    file(card, "model card"),
+    "; the links expire at ",
+    time(until),
+  );
+}
 
 function rows(tenant, model) {
   const text = el("textarea", { rows: "5", class: "code", spellcheck: "false" });
@@ -134,55 +120,49 @@ function rows(tenant, model) {
     ],
     "production",
   );
-  const answer = el("div", { role: "status" });
-  const button = el("button", { type: "button", onclick: predict }, "Predict");
-
-  async function predict() {
-    button.disabled = true;
-    answer.replaceChildren(el("p", { class: "quiet" }, "Predicting…"));
-    try {
+  const status = el("div", { role: "status" });
+  const answer = el("div");
+  const button = el("button", { type: "button" }, "Predict");
+  button.addEventListener("click", () =>
+    act(button, status, async () => {
+      answer.replaceChildren();
+      if (!text.value.trim()) throw new Error("Enter rows to predict.");
       const body = { rows: text.value, content_type: kind.value, environment: where.value };
       const result = await post(at`tenants/${tenant}/data-sets/${model.data_set}/predictions`, body);
-      answer.replaceChildren(
-        el(
-          "p",
-          {},
-          `By version ${result.version}${result.milliseconds === null ? "" : ` in ${result.milliseconds} ms`}`,
-        ),
-        predictions(result),
-      );
-    } catch (error) {
-      answer.replaceChildren(el("p", { class: "banner bad" }, error.message));
-    } finally {
-      button.disabled = false;
-    }
-  }
-
+      const took = typeof result.milliseconds === "number" ? ` in ${result.milliseconds} ms` : "";
+      status.replaceChildren(banner("good", `Answered by version ${result.version}${took}.`));
+      answer.replaceChildren(predictions(result));
+    }),
+  );
   return panel(
-    `Try ${model.data_set} on rows`,
-    el("p", { class: "quiet" }, "The version that is live answers, which need not be this one."),
-    field("Rows", text, "With the columns of the training data, but without the one to be predicted"),
-    el("div", { class: "fields more" }, field("Format", kind), field("Environment", where), button),
+    `Predict rows of ${model.data_set}`,
+    el("p", { class: "quiet" }, "The version that is live answers: it may be another one than this."),
+    field("Rows", text, "With the columns of the training data, without the one to be predicted"),
+    el(
+      "div",
+      { class: "fields more" },
+      field("Format", kind),
+      field("Environment", where, "test: a version that is not live yet"),
+      button,
+    ),
+    status,
     answer,
   );
 }
 
-function predictions({ predictions: values, classes, probabilities, output }) {
+function predictions({ predictions: values, probabilities, output }) {
   if (!values) return el("p", {}, output ? `The answer will be written to ${output}` : "There is no answer.");
+  const probable = { title: "Probability", class: "number", cell: (row) => row.probability };
   const list = table({
+    caption: "Predictions, in the order of the rows",
     key: (row) => String(row.number),
     columns: [
       { title: "Row", head: true, cell: (row) => String(row.number) },
       { title: "Prediction", cell: (row) => String(row.value) },
-      ...(probabilities ? [{ title: "Probability", class: "number", cell: (row) => row.probability }] : []),
+      ...(probabilities ? [probable] : []),
     ],
   });
-  list.update(
-    values.map((value, index) => ({
-      number: index + 1,
-      value,
-      probability: probabilities ? Math.max(...probabilities[index]).toFixed(3) : "",
-    })),
-  );
+  const likely = (index) => (probabilities ? Math.max(...probabilities[index]).toFixed(3) : "");
+  list.update(values.map((value, index) => ({ number: index + 1, value, probability: likely(index) })));
   return list.element;
 }

@@ -1,25 +1,22 @@
 // The models of a tenant, newest first.
 
 import { at, get } from "../api.js";
-import { el } from "../dom.js";
+import { act, el } from "../dom.js";
 import { time } from "../format.js";
+import { pages } from "../pages.js";
 import { table } from "../table.js";
-
-export const title = () => "Models";
 
 const KINDS = { approved: "good", rejected: "bad", pending: "warn" };
 
 /** Return what a version's approval and its role are, as badges. */
 export function standing(model) {
-  return [
-    el("span", { class: `badge ${KINDS[model.status] || ""}` }, model.status),
-    ...(model.role ? [" ", el("span", { class: "badge busy" }, model.role)] : []),
-  ];
+  const role = model.role ? [" ", el("span", { class: "badge busy" }, model.role)] : [];
+  return [el("span", { class: `badge ${KINDS[model.status] || ""}` }, model.status), ...role];
 }
 
-export function show(view, context) {
-  const { tenant, link } = context;
-  const more = el("button", { type: "button", hidden: true, onclick: showMore }, "Show more");
+export function show(view, { tenant, link }) {
+  const more = el("button", { type: "button", hidden: true }, "Show more");
+  const status = el("div", { role: "status" });
   const list = table({
     caption: `Models of ${tenant}, newest first`,
     key: (row) => String(row.version),
@@ -45,22 +42,20 @@ export function show(view, context) {
       { title: "Registered", cell: (row) => time(row.created_at) },
     ],
   });
-  view.append(el("div", { class: "panel tall" }, list.element, el("div", { class: "more" }, more)));
-  let later = [],
-    next = null;
-
-  async function showMore() {
-    const page = await get(at`tenants/${tenant}/models`, { cursor: next });
-    later = [...later, ...page.items];
-    next = page.next;
-    await context.reload();
-  }
-
-  return async ({ isAsked }) => {
-    const page = await get(at`tenants/${tenant}/models`);
-    if (!later.length) next = page.next;
-    const first = new Set(page.items.map((row) => row.version));
-    list.update([...page.items, ...later.filter((row) => !first.has(row.version))], { isAsked });
-    more.hidden = next === null;
+  const book = pages({
+    read: (cursor) => get(at`tenants/${tenant}/models`, { cursor }),
+    key: (row) => row.version,
+  });
+  const shown = (items, isAsked) => {
+    list.update(items, { isAsked });
+    more.hidden = !book.hasMore();
   };
+  more.addEventListener("click", () =>
+    act(more, status, async () => {
+      await book.more();
+      shown(book.items(), true);
+    }),
+  );
+  view.append(el("div", { class: "panel" }, list.element, el("div", { class: "more" }, more), status));
+  return { load: async ({ isAsked }) => shown(await book.load(), isAsked) };
 }

@@ -1,36 +1,94 @@
 // The service now: slots of each tier, what waits, what is paused; pause and resume.
 
 import { get, post } from "../api.js";
-import { ask, el, fill, panel } from "../dom.js";
+import { act, ask, banner, el, fill, panel } from "../dom.js";
 import { count, figures, many, time } from "../format.js";
 import { table } from "../table.js";
 
-export const title = () => "Overview";
-
-const NAMED_MAX = 5;
+const REASON_LENGTH_MAX = 200;
+const PAUSED = "No new trainings start until it is resumed. What runs goes on, and uploads are still taken.";
 
 export function show(view, context) {
-  const { mayChange } = context;
+  const { mayChange, reload, linkOf } = context;
   const slots = el("div", { class: "waits" });
   const notes = el("div");
-  const problem = el("div", { role: "status" });
-  const list = table({
+  const status = el("div", { role: "status" });
+  const whole = el("button", { type: "button", hidden: true, data: { what: "all" } });
+  const list = listOf(mayChange);
+  let service = null;
+  view.append(
+    panel("Slots", slots, el("div", { class: "buttons more" }, whole), notes, status),
+    panel("Tiers", list.element),
+  );
+
+  view.addEventListener("click", ({ target }) => {
+    const { what, name } = target.dataset ?? {};
+    if (what) act(target, status, () => change(what, name, target.dataset.does));
+  });
+
+  async function change(what, name, verb) {
+    const words = what === "all" ? "the service" : `${what} ${name}`;
+    const title = `${verb === "pause" ? "Pause" : "Resume"} ${words}`;
+    const control = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
+    const fields =
+      verb === "pause" ? { reason: { label: "Reason", control, hint: "Shown to operators, with your name" } } : {};
+    const text = [el("p", {}, verb === "pause" ? PAUSED : "Waiting requests may start again.")];
+    const answer = await ask({ title: `${title}?`, text, fields, action: title, danger: verb === "pause" });
+    if (!answer) return;
+    await post(`v1/service/${verb}`, { what, name, ...answer });
+    status.replaceChildren(banner("good", `${words[0].toUpperCase()}${words.slice(1)} is ${verb}d.`));
+    await reload();
+  }
+
+  async function load({ isAsked }) {
+    service = await get("v1/service");
+    fill(slots, totals(service));
+    fill(
+      notes,
+      service.pauses.map((pause) => paused(pause, mayChange, linkOf)),
+    );
+    whole.hidden = !mayChange;
+    whole.dataset.does = service.paused ? "resume" : "pause";
+    whole.textContent = service.paused ? "Resume the service" : "Pause the service";
+    whole.className = service.paused ? "" : "danger";
+    list.update(service.tiers, { isAsked });
+  }
+  return { load };
+}
+
+function totals(service) {
+  const waiting = service.tiers.reduce((sum, tier) => sum + tier.waiting, 0);
+  const throttled =
+    service.throttled_to === null ? null : el("small", {}, `SageMaker currently accepts ${service.throttled_to}`);
+  const open = service.windows_open.length
+    ? el("small", {}, `open windows: ${service.windows_open.join(", ")}`)
+    : null;
+  return figures([
+    ["Slots used", `${service.used} of ${service.slots}`, throttled],
+    ["Waiting requests", el("a", { href: "#/queue" }, count(waiting)), el("small", {}, "in all tiers")],
+    ["Policy", el("a", { href: "#/policy" }, `version ${service.policy_version}`), open],
+    service.limits_change_at ? ["Limits change", time(service.limits_change_at)] : null,
+  ]);
+}
+
+function listOf(mayChange) {
+  const button = (row) => {
+    const verb = row.paused ? "resume" : "pause";
+    return el(
+      "button",
+      {
+        type: "button",
+        data: { what: "tier", name: row.name, does: verb },
+        "aria-label": `${verb === "pause" ? "Pause" : "Resume"} tier ${row.name}`,
+      },
+      verb === "pause" ? "Pause" : "Resume",
+    );
+  };
+  return table({
     key: (row) => row.name,
     empty: "The policy has no tiers.",
     columns: [
-      {
-        title: "Tier",
-        head: true,
-        cell: (row) => [
-          row.name,
-          " ",
-          row.paused
-            ? el("span", { class: "badge warn" }, "paused")
-            : row.closed
-              ? el("span", { class: "badge" }, "closed at this hour")
-              : null,
-        ],
-      },
+      { title: "Tier", head: true, cell: (row) => [row.name, " ", state(row)] },
       { title: "Slots used", cell: meter },
       {
         title: "Waiting",
@@ -38,143 +96,54 @@ export function show(view, context) {
         cell: (row) => el("a", { href: `#/queue?tier=${encodeURIComponent(row.name)}` }, count(row.waiting)),
       },
       { title: "Oldest arrived", cell: (row) => time(row.oldest_arrived_at) },
-      { title: "Cannot start", cell: stuck },
-      ...(mayChange
-        ? [
-            {
-              title: "Change",
-              cell: (row) =>
-                el(
-                  "button",
-                  { type: "button", data: { tier: row.name, does: row.paused ? "resume" : "pause" } },
-                  row.paused ? "Resume" : "Pause",
-                  el("span", { class: "quiet" }, ""),
-                ),
-            },
-          ]
-        : []),
+      { title: "Held back", class: "text", cell: heldBack },
+      ...(mayChange ? [{ title: "Change", cell: button }] : []),
     ],
   });
-  view.append(notes, problem, panel("Slots", slots), panel("Tiers", el("div", { class: "low" }, list.element)));
-  view.addEventListener("click", async (event) => {
-    const { does, tier, tenant, all } = event.target.dataset || {};
-    const [what, name] = tier ? ["tier", tier] : tenant ? ["tenant", tenant] : all ? ["all", undefined] : [];
-    if (does && what) await change(does, what, name);
-  });
+}
 
-  async function change(does, what, name) {
-    const words = what === "all" ? "the whole service" : `${what} ${name}`;
-    const verb = does === "pause" ? "Pause" : "Resume";
-    const reason = el("input", { maxlength: "200", size: "40" });
-    const fields =
-      does === "pause"
-        ? { reason: { label: "Reason", control: reason, hint: "Shown to whoever looks at what is paused" } }
-        : {};
-    const text = [
-      el(
-        "p",
-        {},
-        does === "pause"
-          ? "Nothing of it starts until it is resumed. What runs goes on, and uploads are still taken."
-          : "What waits may start again.",
-      ),
-    ];
-    const answer = await ask({
-      title: `${verb} ${words}?`,
-      text,
-      fields,
-      action: `${verb} ${words}`,
-      danger: does === "pause",
-    });
-    if (!answer) return;
-    try {
-      await post(`v1/service/${does}`, { what, name, ...(does === "pause" ? { reason: answer.reason } : {}) });
-      problem.replaceChildren();
-    } catch (error) {
-      problem.replaceChildren(el("p", { class: "banner bad" }, error.message));
-    }
-    await context.reload();
-  }
-
-  return async ({ isAsked }) => {
-    const service = await get("v1/service");
-    const waiting = service.tiers.reduce((sum, tier) => sum + tier.waiting, 0);
-    fill(
-      slots,
-      figures([
-        [
-          "Slots used",
-          `${service.used} of ${service.slots}`,
-          service.throttled_to === null
-            ? ""
-            : el("small", {}, `SageMaker takes ${service.throttled_to} at present`),
-        ],
-        ["Waiting", el("a", { href: "#/queue" }, count(waiting)), el("small", {}, "in all tiers")],
-        [
-          "Policy",
-          el("a", { href: "#/policy" }, `version ${service.policy_version}`),
-          el("small", {}, service.windows_open.length ? `open: ${service.windows_open.join(", ")}` : ""),
-        ],
-        ["Limits change", time(service.limits_change_at)],
-      ]),
-      mayChange
-        ? el(
-            "div",
-            { class: "buttons more" },
-            el(
-              "button",
-              {
-                type: "button",
-                class: service.paused ? "" : "danger",
-                data: { all: "1", does: service.paused ? "resume" : "pause" },
-              },
-              service.paused ? "Resume the service" : "Pause the service",
-            ),
-          )
-        : null,
-    );
-    fill(notes, [...paused(service, mayChange)]);
-    list.update(service.tiers, { isAsked });
-  };
+function state(row) {
+  if (row.paused) return el("span", { class: "badge warn" }, "paused");
+  return row.closed ? el("span", { class: "badge" }, "closed at this hour") : null;
 }
 
 function meter(row) {
   const [own, borrowed] = [Math.min(row.used, row.quota), Math.max(0, row.used - row.quota)];
-  const width = (part) => `${(100 * part) / Math.max(row.quota, row.used, 1)}%`;
-  return el(
+  const width = (part) => ({ width: `${(100 * part) / Math.max(row.quota, row.used, 1)}%` });
+  const bar = el(
     "div",
-    {},
-    el(
-      "div",
-      { class: "meter", "aria-hidden": "true" },
-      el("i", { style: { width: width(own) } }),
-      el("i", { class: "extra", style: { width: width(borrowed) } }),
-    ),
-    `${row.used} of ${row.quota}${borrowed ? `, ${borrowed} borrowed` : ""}`,
+    { class: "meter", "aria-hidden": "true" },
+    el("i", { style: width(own) }),
+    el("i", { class: "extra", style: width(borrowed) }),
   );
+  return [bar, `${row.used} of ${row.quota}${borrowed ? `, ${borrowed} borrowed` : ""}`];
 }
 
-function stuck(row) {
-  const reasons = Object.entries(row.parked);
-  if (!reasons.length && !row.paused_tenants.length) return "–";
-  return [
-    ...reasons.map(([reason, tenants]) => el("div", {}, `${many(tenants, "tenant")}: ${reason}`)),
-    row.paused_tenants.length ? el("div", {}, `${many(row.paused_tenants.length, "tenant")} paused`) : null,
-  ];
+function heldBack(row) {
+  const reasons = Object.entries(row.parked).map(([reason, tenants]) => `${many(tenants, "tenant")}: ${reason}`);
+  if (row.paused_tenants.length) reasons.push(`${many(row.paused_tenants.length, "tenant")} paused`);
+  if (row.paused && row.waiting) reasons.unshift(`${many(row.waiting, "request")}: the tier is paused`);
+  return reasons.length ? reasons.map((text) => el("div", {}, text)) : "–";
 }
 
-function* paused(service, mayChange) {
-  if (service.paused) yield el("p", { class: "banner" }, "The service is paused: nothing starts.");
-  for (const tier of service.tiers) {
-    for (const tenant of tier.paused_tenants.slice(0, NAMED_MAX)) {
-      yield el(
-        "p",
-        { class: "banner" },
-        "Tenant ",
-        el("a", { href: `#/t/${encodeURIComponent(tenant)}/requests` }, tenant),
-        " is paused, and has requests waiting. ",
-        mayChange ? el("button", { type: "button", data: { tenant, does: "resume" } }, `Resume ${tenant}`) : null,
-      );
-    }
-  }
+function paused({ what, name, since, by, reason }, mayChange, linkOf) {
+  const whose = {
+    all: "The service",
+    tier: `Tier ${name}`,
+    tenant: ["Tenant ", el("a", { href: linkOf(name ?? "", "requests") }, name)],
+  }[what];
+  const resume = el(
+    "button",
+    { type: "button", data: { what, name: name ?? undefined, does: "resume" } },
+    name ? `Resume ${name}` : "Resume",
+  );
+  return banner(
+    "",
+    whose,
+    " is paused",
+    since ? [" since ", time(since), ` by ${by}`] : null,
+    reason ? `: ${reason}` : null,
+    " ",
+    mayChange && what === "tenant" ? resume : null,
+  );
 }

@@ -1,165 +1,186 @@
 // The policy: what is in force, who changed it, and what another one would change.
 
 import { at, get, post } from "../api.js";
-import { el, field, fill, panel } from "../dom.js";
+import { act, ask, banner, el, field, fill, panel } from "../dom.js";
 import { many, time } from "../format.js";
 import { table } from "../table.js";
 
-export const title = () => "Policy";
+const DRAFT = "trainyard.policy";
+const SECONDS = 30;
 
-export function show(view) {
-  const text = el("textarea", { class: "code", rows: "18", spellcheck: "false", wrap: "off" });
-  const compare = el(
-    "button",
-    { type: "button", class: "main", disabled: true, onclick: whatIf },
-    "Compare with the one in force",
-  );
-  const result = el("div", { role: "status" });
+export function show(view, { linkOf, reload }) {
+  const text = el("textarea", { class: "code", rows: "14", spellcheck: "false", wrap: "off" });
+  const compare = el("button", { type: "button", class: "main", disabled: true }, "Compare with the one in force");
+  const discard = el("button", { type: "button", hidden: true }, "Discard my changes");
+  const status = el("div", { role: "status" });
+  const result = el("div");
   const inForce = el("p", { class: "quiet" }, "Loading…");
-  const list = table({
+  const list = listOf();
+  let policy = null;
+
+  /** Keep what was changed, in this tab, until it is discarded. */
+  function changed() {
+    const isChanged = policy !== null && text.value !== policy.text;
+    if (isChanged) sessionStorage.setItem(DRAFT, text.value);
+    else sessionStorage.removeItem(DRAFT);
+    discard.hidden = !isChanged;
+    result.replaceChildren();
+  }
+
+  async function replace(next) {
+    const lost = [el("p", {}, "The text that you have changed is replaced.")];
+    if (
+      !discard.hidden &&
+      !(await ask({ title: "Discard your changes?", action: "Discard", danger: true, text: lost }))
+    )
+      return;
+    text.value = await next();
+    changed();
+    text.focus();
+  }
+
+  list.element.addEventListener("click", ({ target }) => {
+    const { version } = target.dataset ?? {};
+    if (version) act(target, status, () => replace(async () => (await get(at`service/policies/${version}`)).text));
+  });
+  text.addEventListener("input", changed);
+  discard.addEventListener("click", () => act(discard, status, () => replace(async () => policy.text)));
+  compare.addEventListener("click", () =>
+    act(compare, status, async () => {
+      const answer = await post("v1/service/policy/what-if", { text: text.value });
+      status.replaceChildren(banner("good", summary(answer)));
+      result.replaceChildren(...effects(answer, linkOf));
+      status.scrollIntoView({ block: "start" });
+      reload();
+    }),
+  );
+  const words =
+    "Change the text, and see what it would change for the requests that wait. Nothing is applied here. ";
+  view.append(
+    panel(
+      "What would another policy change?",
+      el("p", {}, words),
+      inForce,
+      field("Policy (YAML)", text),
+      el("div", { class: "buttons more" }, compare, discard),
+    ),
+    status,
+    result,
+    panel("Versions", list.element),
+  );
+
+  async function load({ isAsked }) {
+    const [current, { items }] = await Promise.all([get("v1/service/policy"), get("v1/service/policies")]);
+    list.update(items, { isAsked });
+    if (policy === null) {
+      policy = current;
+      text.value = sessionStorage.getItem(DRAFT) ?? current.text;
+      compare.disabled = false;
+      discard.hidden = text.value === current.text;
+    }
+    const isOvertaken = policy.version !== current.version;
+    const overtaken = `Version ${current.version} has been applied since you opened this page: load it first. `;
+    fill(
+      inForce,
+      isOvertaken ? el("strong", {}, overtaken) : null,
+      `In force: version ${current.version}. To apply a file: `,
+      el("code", {}, "trainyard policy apply FILE"),
+    );
+  }
+  return { load, seconds: SECONDS };
+}
+
+function listOf() {
+  return table({
     key: (row) => String(row.version),
     columns: [
       { title: "Version", head: true, cell: (row) => `version ${row.version}` },
-      { title: "Applied", cell: (row) => (row.applied_at ? time(row.applied_at) : "deployed") },
+      { title: "Applied", cell: (row) => (row.applied_at ? time(row.applied_at) : "with the deployment") },
       { title: "By", class: "text", cell: (row) => row.by || "–" },
       { title: "Note", class: "text", cell: (row) => row.note || "–" },
       {
         title: "Text",
         cell: (row) =>
-          el(
-            "button",
-            { type: "button", data: { version: String(row.version) } },
-            `Edit a copy of version ${row.version}`,
-          ),
+          el("button", { type: "button", data: { version: String(row.version) } }, `Load version ${row.version}`),
       },
     ],
   });
-  let policy = null;
-
-  list.element.addEventListener("click", async (event) => {
-    const { version } = event.target.dataset || {};
-    if (!version) return;
-    text.value = (await get(at`service/policies/${version}`)).text;
-    text.focus();
-    compare.disabled = false;
-  });
-  text.addEventListener("input", () => {
-    compare.disabled = false;
-  });
-
-  async function whatIf() {
-    compare.disabled = true;
-    result.replaceChildren(el("p", { class: "quiet" }, "Comparing…"));
-    try {
-      result.replaceChildren(...effects(await post("v1/service/policy/what-if", { text: text.value })));
-      result.querySelector("h2").scrollIntoView({ block: "nearest" });
-    } catch (error) {
-      result.replaceChildren(el("p", { class: "banner bad" }, error.message));
-    } finally {
-      compare.disabled = false;
-    }
-  }
-
-  view.append(
-    panel(
-      "What would another policy change?",
-      el("p", {}, "Change the text, and compare it: nothing is put in force here. ", inForce),
-      field("Policy (YAML)", text),
-      el("div", { class: "buttons more" }, compare),
-    ),
-    result,
-    panel("Versions", el("div", { class: "low" }, list.element)),
-  );
-
-  return async ({ isAsked }) => {
-    const [current, { items }] = await Promise.all([get("v1/service/policy"), get("v1/service/policies")]);
-    list.update(items, { isAsked });
-    if (policy === null) {
-      text.value = current.text;
-      compare.disabled = false;
-    }
-    const isOvertaken = policy !== null && policy.version !== current.version;
-    fill(
-      inForce,
-      isOvertaken
-        ? el("strong", {}, `Version ${current.version} has been put in force since you opened this page. `)
-        : null,
-      `In force: version ${current.version}. To apply a file: `,
-      el("code", {}, "trainyard policy apply FILE"),
-    );
-    policy = policy ?? current;
-  };
 }
 
-function effects({ from_version: from, diff, slots, other_slots: others, tiers, items }) {
-  if (!diff.length)
-    return [panel("What would change", el("p", {}, `Nothing: it is the text of version ${from}.`))];
-  const changed = items.filter((item) => JSON.stringify(item.now) !== JSON.stringify(item.other));
+const isChanged = ({ now, other }) => JSON.stringify(now) !== JSON.stringify(other);
+
+function summary({ diff, items, from_version: from }) {
+  if (!diff.length) return `Nothing would change: it is the text of version ${from}.`;
+  const changed = items.filter(isChanged).length;
+  if (!items.length) return "The policy is valid. Nothing waits now, so that no request would be affected.";
+  const affected = `${changed || "None"} of ${many(items.length, "waiting request")}`;
+  return `The policy is valid. ${affected} would have another expected start, or wait for another reason.`;
+}
+
+function effects({ diff, slots, other_slots: others, tiers, items }, linkOf) {
+  if (!diff.length) return [];
+  const line = (each) =>
+    el("span", { class: /^\+(?!\+\+)/.test(each) ? "add" : /^-(?!--)/.test(each) ? "del" : null }, each);
+  const lines = el(
+    "pre",
+    { class: "diff", tabindex: "0", role: "region", "aria-label": "Lines that differ" },
+    diff.map(line),
+  );
   return [
-    panel(
-      "What would change",
-      limits(slots, others, tiers),
-      el(
-        "p",
-        { class: "more" },
-        items.length
-          ? `Of ${many(items.length, "waiting request")}, ${changed.length || "none"} would start or wait differently.`
-          : "Nothing waits now, so that no request would be told something else.",
-      ),
-      items.length ? requests(items) : null,
-    ),
-    panel(
-      "Lines that differ",
-      el(
-        "pre",
-        { class: "diff", tabindex: "0", role: "region", "aria-label": "Lines that differ" },
-        diff.map((line) =>
-          el("span", { class: line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : null }, line),
-        ),
-      ),
-    ),
+    panel("What would change", limits(slots, others, tiers), items.length ? requests(items, linkOf) : null),
+    panel("Lines that differ", lines),
   ];
 }
 
 function limits(slots, others, tiers) {
+  const quota = (value) => (value === null ? "no such tier" : String(value));
   const list = table({
     caption: "Slots",
     key: (row) => row.name,
     columns: [
-      { title: "Slots of", head: true, cell: (row) => row.name },
-      { title: "In force", class: "number", cell: (row) => row.quota ?? "no such tier" },
-      { title: "Then", class: "number", cell: (row) => row.other_quota ?? "no such tier" },
-    ].map((column) => ({ ...column, cell: (row) => String(column.cell(row)) })),
+      { title: "Limit", head: true, cell: (row) => row.name },
+      { title: "In force", class: "number", cell: (row) => quota(row.quota) },
+      { title: "Proposed", class: "number", cell: (row) => quota(row.other_quota) },
+    ],
   });
-  list.update([...tiers, { name: "all tiers together", quota: slots, other_quota: others, isTotal: true }]);
+  const quotas = tiers.map((tier) => ({ ...tier, name: `quota of tier ${tier.name}` }));
+  list.update([...quotas, { name: "running_max, of all tiers", quota: slots, other_quota: others }]);
   return list.element;
 }
 
-function requests(items) {
+function requests(items, linkOf) {
   const list = table({
-    caption: "The requests that are next, under the policy in force and under the other one",
+    caption: "Waiting requests: those that would be affected first",
     key: (row) => row.request_id,
     columns: [
       {
         title: "Request",
         head: true,
-        cell: (row) =>
-          el(
-            "a",
-            { href: `#/t/${encodeURIComponent(row.tenant_id)}/requests/${row.request_id}` },
-            `${row.tenant_id}/${row.data_set}`,
-          ),
+        cell: (row) => [
+          el("a", { href: linkOf(row.tenant_id, "requests", row.request_id) }, `${row.tenant_id}/${row.data_set}`),
+          isChanged(row) ? [" ", el("span", { class: "badge busy" }, "changes")] : null,
+        ],
       },
       { title: "Tier", cell: (row) => row.tier },
-      { title: "Start now expected", cell: (row) => start(row.now) },
-      { title: "Start then expected", cell: (row) => start(row.other) },
-      { title: "Why it waits now", cell: (row) => row.now?.reason ?? "not among the next ones" },
-      { title: "Why it would wait", cell: (row) => row.other?.reason ?? "not among the next ones" },
+      { title: "Expected start, in force", cell: (row) => expectedStart(row.now) },
+      { title: "Expected start, proposed", cell: (row) => expectedStart(row.other) },
+      {
+        title: "Why it waits, in force",
+        class: "text",
+        cell: (row) => row.now?.reason ?? "not among the next ones",
+      },
+      {
+        title: "Why it waits, proposed",
+        class: "text",
+        cell: (row) => row.other?.reason ?? "not among the next ones",
+      },
     ],
   });
-  list.update(items);
+  list.update([...items].sort((a, b) => Number(isChanged(b)) - Number(isChanged(a))));
   return list.element;
 }
 
-const start = (prospect) =>
-  prospect === null ? "–" : prospect.latest_start ? time(prospect.latest_start) : "not foreseeable";
+function expectedStart(prospect) {
+  if (prospect === null) return "–";
+  return prospect.latest_start ? ["before ", time(prospect.latest_start)] : "not foreseeable";
+}

@@ -1,201 +1,171 @@
-// A request: what became of it or why it waits, its life so far, and what can be done about it.
+// A request: what became of it or why it waits, its history, and what can be done about it.
 
-import { ApiError, at, get, newKey, post } from "../api.js";
-import { ask, el, fill, panel } from "../dom.js";
+import { ApiError, at, get, post, postOnce } from "../api.js";
+import { act, ask, banner, el, fill, panel } from "../dom.js";
 import { badge, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
 
-export const title = ({ id }) => `Request ${id.slice(0, 8)}`;
-
 const MODEL = /model-package\/.*\/([0-9]+)$/;
+const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
 
 export function show(view, context) {
   const { tenant, id, mayChange, link } = context;
   const summary = el("div", { class: "waits" });
-  const waiting = el("div");
-  const life = el("ol", { class: "life" });
+  const reasons = el("div");
+  const waiting = panel("Why it waits", reasons);
+  const history = el("ol", { class: "life" });
   const details = el("div");
-  const actions = el("div", { class: "buttons" });
+  const status = el("div", { role: "status" });
+  const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
+  const retry = el("button", { type: "button", hidden: true }, "Try again");
+  waiting.hidden = true;
   view.append(
-    panel("What became of it", summary, actions),
+    panel("State", summary, el("div", { class: "buttons more" }, cancel, retry), status),
     waiting,
-    panel("Its life so far", life),
+    panel("History", history),
     panel("Details", details),
   );
 
   async function load() {
     const request = await get(at`tenants/${tenant}/requests/${id}`);
-    showSummary(request);
-    fill(life, steps(request));
+    const why = request.state === "QUEUED" ? await reason(tenant, id) : null;
+    fill(summary, outcome(request, link));
+    fill(history, steps(request));
     fill(details, facts(request, link));
-    showActions(request);
-    fill(waiting, request.state === "QUEUED" ? await why(request) : []);
+    cancel.hidden = !mayChange || !isActive(request.state);
+    retry.hidden = !mayChange || !CAN_BE_TRIED_AGAIN.includes(request.state);
+    waiting.hidden = why === null;
+    fill(reasons, why ? explained(why) : []);
   }
 
-  function showSummary(request) {
-    const { receipt } = request;
-    const result = receipt.result || {};
-    const model = MODEL.exec(result.model_package_arn || "");
-    fill(
-      summary,
-      el("p", {}, badge(request.state), " ", el("strong", {}, request.data_set), ` – ${receipt.message}`),
-      receipt.what_to_do ? el("p", {}, "What to do: ", receipt.what_to_do) : null,
-      receipt.superseded_by
-        ? el(
-            "p",
-            {},
-            "Trained instead: ",
-            el("a", { href: link("requests", receipt.superseded_by) }, receipt.superseded_by.slice(0, 8)),
-          )
-        : null,
-      (result.notes || []).map((note) => el("p", { class: "banner" }, note)),
-      model ? el("p", {}, el("a", { href: link("models", model[1]) }, `Model version ${model[1]}`)) : null,
-      figures([
-        [
-          "Waited",
-          duration(
-            between(request.arrived_at, request.admitted_at || request.finished_at || new Date().toISOString()),
-          ),
-        ],
-        [
-          "Ran",
-          request.admitted_at
-            ? duration(between(request.admitted_at, request.finished_at || new Date().toISOString()))
-            : "–",
-        ],
-        [
-          "Cost",
-          result.cost_usd
-            ? usd(result.cost_usd)
-            : request.expected?.usd && isActive(request.state)
-              ? `≈ ${usd(request.expected.usd)} expected`
-              : "–",
-        ],
-        typeof result.quality === "number"
-          ? [
-              result.quality_metric,
-              result.quality.toFixed(3),
-              typeof result.baseline === "number"
-                ? el("small", {}, `${result.baseline.toFixed(3)} without looking at the rows`)
-                : "",
-            ]
-          : null,
-      ]),
-    );
-  }
-
-  async function why(request) {
-    try {
-      return [
-        panel("Why it waits", explained(await get(at`tenants/${tenant}/requests/${request.request_id}/why`))),
+  cancel.addEventListener("click", () =>
+    act(cancel, status, async () => {
+      const text = [
+        el(
+          "p",
+          {},
+          "If it waits, it will not start. If it runs, it is stopped; the cost so far is still charged.",
+        ),
       ];
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 409) return []; // it has just started
-      throw error;
-    }
-  }
-
-  function showActions(request) {
-    if (!mayChange) return;
-    const canRetry = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"].includes(request.state);
-    fill(
-      actions,
-      isActive(request.state)
-        ? el(
-            "button",
-            { type: "button", class: "danger", data: { does: "cancel" } },
-            request.state === "QUEUED" ? "Cancel" : "Stop",
-          )
-        : null,
-      canRetry ? el("button", { type: "button", data: { does: "retry" } }, "Try again") : null,
-    );
-  }
-
-  actions.addEventListener("click", async (event) => {
-    const does = event.target.dataset?.does;
-    try {
-      if (
-        does === "cancel" &&
-        (await ask({
-          title: "Cancel this request?",
-          action: "Cancel the request",
-          danger: true,
-          text: [
-            el(
-              "p",
-              {},
-              "If it waits, it does not start. If it runs, it is stopped, and costs what it has cost until then.",
-            ),
-          ],
-        }))
-      ) {
-        await post(at`tenants/${tenant}/requests/${id}/cancel`);
-        await context.reload();
-      } else if (does === "retry") {
-        const { request_id: again } = await post(at`tenants/${tenant}/requests/${id}/retry`, undefined, {
-          "Idempotency-Key": newKey(),
-        });
-        actions.replaceChildren(
-          el(
-            "p",
-            { class: "banner good", role: "status" },
-            "Asked for: ",
-            el("a", { href: link("requests", again) }, `request ${again.slice(0, 8)}`),
-            " is there within seconds.",
-          ),
-        );
-      }
-    } catch (error) {
-      actions.append(el("p", { class: "banner bad", role: "alert" }, error.message));
-    }
-  });
-  return load;
+      if (!(await ask({ title: "Cancel this request?", text, action: "Cancel the request", danger: true })))
+        return;
+      await post(at`tenants/${tenant}/requests/${id}/cancel`);
+      status.replaceChildren(banner("good", "The request is cancelled; if it runs, it ends within minutes."));
+      await context.reload();
+    }),
+  );
+  retry.addEventListener("click", () =>
+    act(retry, status, async () => {
+      const { request_id: again } = await postOnce(at`tenants/${tenant}/requests/${id}/retry`);
+      status.replaceChildren(
+        banner(
+          "good",
+          "Training requested. ",
+          el("a", { href: link("requests", again) }, `Request ${again.slice(0, 8)}`),
+          " will appear in a few seconds.",
+        ),
+      );
+    }),
+  );
+  return { load };
 }
 
-/** Return the panels' content for what a waiting request can expect; of a request, or of a quote. */
+/** Return why a request waits; null where it has just started. */
+async function reason(tenant, id) {
+  try {
+    return await get(at`tenants/${tenant}/requests/${id}/why`);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 409) return null;
+    throw error;
+  }
+}
+
+function outcome(request, link) {
+  const { receipt } = request;
+  const result = receipt.result || {};
+  const model = MODEL.exec(result.model_package_arn || "");
+  const now = new Date().toISOString();
+  const expected =
+    request.expected?.usd && isActive(request.state) ? `≈ ${usd(request.expected.usd)} expected` : "–";
+  return [
+    el("p", {}, badge(request.state), " ", el("strong", {}, request.data_set), ` – ${receipt.message}`),
+    receipt.what_to_do ? el("p", {}, "What to do: ", receipt.what_to_do) : null,
+    receipt.superseded_by
+      ? el(
+          "p",
+          {},
+          "Replaced by ",
+          el(
+            "a",
+            { href: link("requests", receipt.superseded_by) },
+            `request ${receipt.superseded_by.slice(0, 8)}`,
+          ),
+        )
+      : null,
+    (result.notes || []).map((note) => banner("", note)),
+    model ? el("p", {}, el("a", { href: link("models", model[1]) }, `Model version ${model[1]}`)) : null,
+    figures([
+      ["Waited", duration(between(request.arrived_at, request.admitted_at || request.finished_at || now))],
+      ["Ran", request.admitted_at ? duration(between(request.admitted_at, request.finished_at || now)) : "–"],
+      ["Cost", result.cost_usd ? usd(result.cost_usd) : expected],
+      typeof result.quality === "number"
+        ? [`Quality (${result.quality_metric})`, result.quality.toFixed(3), baseline(result.baseline)]
+        : null,
+    ]),
+  ];
+}
+
+/** Return how good a model would be that always predicts the same. */
+export const baseline = (value) =>
+  typeof value === "number" ? el("small", {}, `baseline ${value.toFixed(3)}`) : null;
+
+/** Return what a waiting request can expect; of a request, or of a quote. */
 export function explained({ waiting, expected, budget }) {
   const { earliest, latest } = waiting.expected_start;
+  const soonest =
+    earliest && new Date(earliest) > new Date() && earliest !== latest
+      ? el("small", {}, "not before ", time(earliest))
+      : null;
+  const late = new Date(latest) < new Date();
   return [
     el("p", {}, waiting.reason),
     figures([
       [
         "Place in its tier",
         waiting.position === null ? "not known" : String(waiting.position),
-        el("small", {}, "1 starts next"),
+        waiting.position ? el("small", {}, "1 starts next") : null,
       ],
+      ["Expected start", latest ? (late ? "now" : ["before ", time(latest)]) : "not foreseeable", soonest],
       [
-        "Expected start",
-        latest ? time(latest) : "not foreseeable",
-        earliest && latest && earliest !== latest ? el("small", {}, "at the earliest ", time(earliest)) : "",
+        "Expected end",
+        waiting.expected_end ? ["before ", time(waiting.expected_end)] : "not foreseeable",
+        waiting.expected_end ? el("small", {}, "90 % end before then") : null,
       ],
-      ["Expected end", time(waiting.expected_end), el("small", {}, "nine of ten end before")],
       [
         "Expected cost",
         expected ? usd(expected.usd) : "not known",
-        expected?.usd_p90 ? el("small", {}, `nine of ten cost less than ${usd(expected.usd_p90)}`) : "",
+        expected?.usd_p90
+          ? el("small", {}, `90 % cost less than ${usd(expected.usd_p90)}`, basis(expected))
+          : null,
       ],
       budget
         ? [
             `Budget of ${budget.month}`,
             `${usd(budget.spent_usd)} of ${usd(budget.limit_usd)}`,
-            el("small", {}, `${usd(budget.reserved_usd)} reserved by runs`),
+            el("small", {}, `${usd(budget.reserved_usd)} reserved for running requests`),
           ]
         : null,
     ]),
   ];
 }
 
-function steps(request) {
-  const { history } = request;
+const basis = ({ basis: name, runs }) =>
+  name === "history" ? `, from ${runs} earlier runs` : ", from size and tier: there are no earlier runs";
+
+function steps({ history }) {
   return history.map((change, index) => {
-    const next = history[index + 1];
-    const until = next ? next.at : isActive(change.state) ? new Date().toISOString() : null;
-    return el(
-      "li",
-      {},
-      el("strong", {}, stateName(change.state)),
-      time(change.at),
-      until ? el("span", { class: "quiet" }, `for ${duration(between(change.at, until))}`) : null,
-    );
+    const until = history[index + 1]?.at ?? (isActive(change.state) ? new Date().toISOString() : null);
+    const lasted = until ? el("span", { class: "quiet" }, `for ${duration(between(change.at, until))}`) : null;
+    return el("li", {}, el("strong", {}, stateName(change.state)), time(change.at, { withSeconds: true }), lasted);
   });
 }
 
@@ -203,29 +173,22 @@ function facts(request, link) {
   const { receipt } = request;
   const { object } = receipt;
   const result = receipt.result || {};
+  const dropped = result.rows_dropped ? el("small", {}, `${result.rows_dropped} left out`) : null;
+  const others = `${link("requests")}?data_set=${encodeURIComponent(request.data_set)}`;
   return figures([
     ["File", object.key, el("small", {}, bytes(object.size_bytes))],
     ["Cause", receipt.cause],
     ["Tier", request.tier],
-    ["Attempt", String(receipt.attempt)],
-    result.rows
-      ? [
-          "Rows",
-          result.rows.toLocaleString("en-US"),
-          result.rows_dropped ? el("small", {}, `${result.rows_dropped} left out`) : "",
-        ]
-      : null,
+    ["Attempts", String(receipt.attempt)],
+    result.rows ? ["Rows", result.rows.toLocaleString("en-US"), dropped] : null,
     receipt.deadline
       ? [
           "Deadline",
           time(receipt.deadline.at),
-          el("small", {}, receipt.deadline.met === null ? "" : receipt.deadline.met ? "met" : "missed"),
+          el("small", {}, { true: "met", false: "missed" }[receipt.deadline.met] ?? ""),
         ]
       : null,
-    [
-      "All of this data set",
-      el("a", { href: `${link("requests")}?data_set=${encodeURIComponent(request.data_set)}` }, "requests"),
-    ],
+    ["Data set", el("a", { href: others }, "other requests for this data set")],
     ["Id", el("code", {}, request.request_id)],
   ]);
 }

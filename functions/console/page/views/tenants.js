@@ -1,37 +1,81 @@
-// The tenants.
+// The tenants: found by id, or listed in pages.
 
-import { at, get } from "../api.js";
-import { el, field, panel } from "../dom.js";
+import { ApiError, at, get } from "../api.js";
+import { act, el, field, panel } from "../dom.js";
+import { count } from "../format.js";
+import { pages } from "../pages.js";
 import { table } from "../table.js";
 
-export const title = () => "Tenants";
+const PAGE = 100;
+const ID = "[a-z0-9\\-]{1,24}";
 
-const PAGE = 50;
-
-export function show(view, context) {
+export function show(view, { linkOf }) {
   const name = el("input", {
     autocomplete: "off",
+    autocapitalize: "none",
     spellcheck: "false",
     required: true,
-    pattern: "[a-z0-9\\-]{1,40}",
+    pattern: ID,
     size: "20",
   });
-  const problem = el("div", { role: "status" });
+  const status = el("div", { role: "status" });
+  const open = el("button", {}, "Open");
   const find = el(
     "form",
     { class: "fields" },
-    field("Tenant", name, "Its whole id"),
-    el("div", { class: "field" }, el("button", {}, "Open")),
+    field("Tenant", name, "Its full id"),
+    el("div", { class: "field" }, open),
   );
-  const more = el("button", { type: "button", hidden: true, onclick: showMore }, "Show more");
-  const list = table({
+  const more = el("button", { type: "button", hidden: true }, "Show more");
+  const total = el("p", { class: "quiet" });
+  const list = listOf(linkOf);
+  // In no order, as the API lists them: to sort some of them would look as if they were all.
+  const book = pages({
+    read: (cursor) => get("v1/service/tenants", { limit: PAGE, cursor }),
+    key: (row) => row.tenant_id,
+  });
+
+  find.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(open, status, () => go(name.value.trim()));
+  });
+  more.addEventListener("click", () =>
+    act(more, status, async () => {
+      await book.more();
+      shown(book.items());
+    }),
+  );
+
+  async function go(id) {
+    try {
+      await get(at`tenants/${id}`);
+    } catch (error) {
+      throw error.status === 404 ? new ApiError(404, `There is no tenant ${id}.`) : error;
+    }
+    location.hash = linkOf(id, "requests");
+  }
+
+  function shown(items) {
+    list.update(items, { isAsked: true });
+    more.hidden = !book.hasMore();
+    total.textContent = `${count(items.length)} shown${book.hasMore() ? ", there are more" : ""}`;
+  }
+
+  view.append(find, status, panel("All tenants", total, list.element, el("div", { class: "more" }, more)));
+  return { load: async () => shown(await book.load()), seconds: 0 };
+}
+
+function listOf(linkOf) {
+  const page = (row, name, text) =>
+    el("a", { href: linkOf(row.tenant_id, name), "aria-label": `${text} of ${row.tenant_id}` }, text);
+  return table({
     key: (row) => row.tenant_id,
     empty: "There are no tenants yet.",
     columns: [
       {
         title: "Tenant",
         head: true,
-        cell: (row) => el("a", { href: `#/t/${encodeURIComponent(row.tenant_id)}/requests` }, row.tenant_id),
+        cell: (row) => el("a", { href: linkOf(row.tenant_id, "requests") }, row.tenant_id),
       },
       {
         title: "State",
@@ -39,74 +83,9 @@ export function show(view, context) {
           el("span", { class: `badge ${row.state === "ACTIVE" ? "good" : "warn"}` }, row.state.toLowerCase()),
       },
       { title: "Tier", cell: (row) => row.tier },
-      { title: "Storage", cell: (row) => row.storage },
-      {
-        title: "Costs",
-        cell: (row) =>
-          el(
-            "a",
-            { href: `#/t/${encodeURIComponent(row.tenant_id)}/costs`, "aria-label": `Costs of ${row.tenant_id}` },
-            "costs",
-          ),
-      },
-      {
-        title: "Models",
-        cell: (row) =>
-          el(
-            "a",
-            {
-              href: `#/t/${encodeURIComponent(row.tenant_id)}/models`,
-              "aria-label": `Models of ${row.tenant_id}`,
-            },
-            "models",
-          ),
-      },
+      { title: "Storage", cell: (row) => (row.storage === "pool" ? "shared bucket" : "own bucket") },
+      { title: "Costs", cell: (row) => page(row, "costs", "Costs") },
+      { title: "Models", cell: (row) => page(row, "models", "Models") },
     ],
   });
-  let tenants = [],
-    cursor = null,
-    pages = 1;
-
-  find.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const id = name.value.trim();
-    try {
-      await get(at`tenants/${id}`);
-      location.hash = `#/t/${encodeURIComponent(id)}/requests`;
-    } catch (error) {
-      problem.replaceChildren(
-        el("p", { class: "banner bad" }, error.status === 404 ? `There is no tenant ${id}.` : error.message),
-      );
-    }
-  });
-
-  /** A page may have fewer tenants than asked for, or none, and yet a next one. */
-  async function load({ isAsked }) {
-    const found = [];
-    cursor = null;
-    for (let page = 0; page < pages; page += 1) {
-      const answer = await get("v1/service/tenants", { limit: PAGE, cursor });
-      found.push(...answer.items);
-      cursor = answer.next;
-      if (cursor === null) break;
-    }
-    tenants = found;
-    list.update(
-      [...tenants].sort((a, b) => (a.tenant_id < b.tenant_id ? -1 : 1)),
-      { isAsked },
-    );
-    more.hidden = cursor === null;
-  }
-
-  async function showMore() {
-    pages += 2;
-    await context.reload();
-  }
-
-  view.append(
-    find,
-    problem,
-    panel("All tenants", el("div", { class: "tall" }, list.element), el("div", { class: "more" }, more)),
-  );
-  return load;
 }

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainyard.application.api.overview import ServiceState, WhatIf
 from trainyard.application.scheduling.explain import Upcoming, cure_of
+from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.policies import PolicyVersion
@@ -31,6 +32,16 @@ class TierAnswer(_Answer):
     parked: Annotated[dict[str, int], Field(description="Reason → tenants whose requests cannot start for it")]
 
 
+class PauseAnswer(_Answer):
+    """Something that is paused, and who has paused it; null and empty where that was not noted."""
+
+    what: Pausable
+    name: str | None
+    since: datetime | None
+    by: str
+    reason: str
+
+
 class ServiceAnswer(_Answer):
     """The slots of the account and of each tier."""
 
@@ -44,6 +55,10 @@ class ServiceAnswer(_Answer):
         int | None, Field(description="How many executions SageMaker takes at present; null where it refuses none")
     ]
     tiers: list[TierAnswer]
+    pauses: Annotated[
+        list[PauseAnswer],
+        Field(description="The service, tiers, and of each tier the first tenants that have requests waiting"),
+    ]
 
 
 class QueueEntryAnswer(_Answer):
@@ -191,6 +206,10 @@ def service_of(state: ServiceState) -> ServiceAnswer:
                 parked=dict(tier.backlog.parked),
             )
             for tier in state.tiers
+        ],
+        pauses=[
+            PauseAnswer(what=each.what, name=each.name, since=each.since, by=each.by, reason=each.why)
+            for each in state.pauses
         ],
     )
 

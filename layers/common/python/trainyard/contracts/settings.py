@@ -52,7 +52,7 @@ class Settings:
     result_movers: str = ""
     roles_function: str = ""
     subnet_ids: str = ""
-    console_origin: str = ""
+    console_origins: str = ""
     security_group_ids: str = ""
     billing_bucket: str = ""
     marketplace_dimension: str = ""

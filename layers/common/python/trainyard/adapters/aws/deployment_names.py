@@ -40,13 +40,13 @@ class DeploymentNames:
     schedule_group: str
     schedule_role_arn: str
     retain_data: bool
-    console_origin: str = ""
-    """From where browsers may put files into buckets, as `https://host`; empty for nowhere."""
+    console_origins: tuple[str, ...] = ()
+    """From where browsers may put files into buckets, as `https://host`."""
 
     def cors(self) -> Document:
         """Return what lets the console put files: who may put what, the signature of each address says."""
         rule = {
-            "AllowedOrigins": [self.console_origin],
+            "AllowedOrigins": list(self.console_origins),
             "AllowedMethods": ["PUT"],
             "AllowedHeaders": ["content-type"],
             "ExposeHeaders": ["ETag"],

@@ -79,7 +79,7 @@ class AwsProvisioning:
             s3.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": self._deployment.lifecycle()}
             )
-            if self._deployment.console_origin:
+            if self._deployment.console_origins:
                 s3.put_bucket_cors(Bucket=bucket, CORSConfiguration=self._deployment.cors())
 
     def write_readme(self, tenant: Tenant) -> None:
@@ -213,6 +213,10 @@ class AwsProvisioning:
             f"bucket {bucket} does not block public access": block.get("PublicAccessBlockConfiguration")
             == BLOCKED,
         }
+        if self._deployment.console_origins:
+            cors = looked_up(lambda: s3.get_bucket_cors(Bucket=bucket)) or {}
+            is_same = cors.get("CORSRules") == self._deployment.cors()["CORSRules"]
+            checks[f"bucket {bucket} does not take uploads from the console"] = is_same
         return [finding for finding, holds in checks.items() if not holds]
 
     def _role_drift(self, tenant: Tenant) -> list[str]:

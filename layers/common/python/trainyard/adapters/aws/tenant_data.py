@@ -54,7 +54,13 @@ class TenantClients:
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
             aws_session_token=credentials.session_token,
-            config=Config(signature_version="s3v4", connect_timeout=2, read_timeout=10),
+            # Addressed by Region: a new bucket's global address redirects to it, which browsers refuse.
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "virtual"},
+                connect_timeout=2,
+                read_timeout=10,
+            ),
         )
         return s3, credentials.expires_at - timedelta(seconds=60)
 

@@ -5,12 +5,16 @@ from datetime import datetime
 
 from trainyard.application.api.request_pages import RequestPage
 from trainyard.application.scheduling.explain import Explain, Upcoming
+from trainyard.application.scheduling.pauses import Pausable, Pause, pause_of
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Cursor
 from trainyard.persistence.tenant_queues import Backlog
+
+PAUSED_TENANTS_MAX = 10
+"""Of a tier: so many are shown with who paused them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class ServiceState:
     tiers: tuple[TierState, ...]
     throttled_to: int | None
     """How many executions SageMaker takes of the account at present; None where it has refused none lately."""
+    pauses: tuple[Pause, ...]
+    """What is paused: the service, tiers, and some of the tenants that have requests waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,11 @@ class Overview:
         ledger = tables.ledger.read()
         policy = self.explain.policies.current().at(now, ledger.epoch)
         backlog = tables.queues.backlog(policy)
+        paused: list[tuple[Pausable, str | None]] = [(Pausable.ALL, None)] if ledger.paused else []
+        paused += [(Pausable.TIER, name) for name in sorted(ledger.paused_tiers)]
+        paused += [
+            (Pausable.TENANT, name) for each in backlog.values() for name in each.paused[:PAUSED_TENANTS_MAX]
+        ]
         is_throttled = ledger.throttled_until is not None and ledger.throttled_until > now
         return ServiceState(
             ledger=ledger,
@@ -82,6 +93,7 @@ class Overview:
                 for tier in policy.tiers
             ),
             throttled_to=ledger.throttled_to if is_throttled else None,
+            pauses=tuple(pause_of(tables.book, what, name) for what, name in paused),
         )
 
     def running(self) -> list[Request]:

@@ -235,13 +235,16 @@ class Admitter:
             },
         )
 
-    def overview(self, policy: Policy, now: datetime) -> Snapshot:
-        """Return more than a pass reads: full tiers too, and more entries of each queue."""
+    def overview(self, policy: Policy, now: datetime, *, set_aside: int = 0) -> Snapshot:
+        """Return more than a pass reads: full tiers too, and more entries of each queue; and at most `set_aside`
+        of each tier's queues that passes skip, those parked or paused.
+        """
         queues: list[WaitingQueue] = []
         partial: set[str] = set()
         for tier in policy.tiers:
             first, complete = self.tables.queues.first(tier, now)
-            queues += [self._with_many_entries(queue) for queue in first]
+            skipped = self.tables.queues.set_aside(tier.name, limit=set_aside) if set_aside else []
+            queues += [self._with_many_entries(queue) for queue in (*first, *skipped)]
             partial |= set() if complete else {tier.name}
         ledger = self.tables.ledger.read()
         queues, expedited = self._with_expedited(queues, ledger) if ledger.expedited else (queues, {})

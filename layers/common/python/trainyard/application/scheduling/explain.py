@@ -52,6 +52,9 @@ CURES = {
 }
 """Reason → what would let the request go; `cure_of` puts the names in."""
 
+SET_ASIDE_MAX = 50
+"""Queues of each tier that cannot start now, and are looked at when another policy is compared."""
+
 AFTER_BACK_OFF = "time only: it is tried again at the expected start"
 """Of a request that went back to the queue, which is not due for that."""
 
@@ -173,10 +176,11 @@ class Explain:
     def upcoming_under(self, other: Policy, now: datetime, *, limit: int) -> tuple[list[Upcoming], list[Upcoming]]:
         """Return the requests that are next, as `upcoming`, under the policy in force and under another one.
 
-        Both are about the same state: what waits and runs now, and the runtimes that are expected now.
+        Both are about the same state: what waits and runs now, and the runtimes that are expected now. Requests
+        that cannot start under the policy in force are among them, unlike there.
         """
         policy = self.policies.current()
-        snapshot = self.scheduler.admitter.overview(policy, now)
+        snapshot = self.scheduler.admitter.overview(policy, now, set_aside=SET_ASIDE_MAX)
         return self._upcoming(snapshot, policy, now, limit), self._upcoming(snapshot, other, now, limit)
 
     def _upcoming(self, snapshot: Snapshot, policy: Policy, now: datetime, limit: int) -> list[Upcoming]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from trainyard.application.ports import Bell, Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Refused
+from trainyard.persistence.book import Book
 from trainyard.persistence.policies import Policies
 
 NOTED = "pause of {}"
@@ -17,6 +18,32 @@ class Pausable(StrEnum):
     ALL = "all"
     TIER = "tier"
     TENANT = "tenant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Something that is paused."""
+
+    what: Pausable
+    name: str | None
+    """Of the tier or the tenant."""
+    since: datetime | None = None
+    """None where it was not noted, as when a state machine has paused a tenant."""
+    by: str = ""
+    why: str = ""
+
+
+def pause_of(book: Book, what: Pausable, name: str | None) -> Pause:
+    """Return what has been noted about something that is paused."""
+    note = book.noted(_note_name(what, name))
+    if note is None or not note["paused"]:
+        return Pause(what=what, name=name)
+    since = datetime.fromisoformat(str(note["at"]))
+    return Pause(what=what, name=name, since=since, by=str(note["by"]), why=str(note["why"]))
+
+
+def _note_name(what: Pausable, name: str | None) -> str:
+    return NOTED.format(" ".join(filter(None, (what.value, name))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,4 +87,4 @@ class Pauses:
 
     def _note(self, what: Pausable, name: str | None, now: datetime, *, paused: bool, by: str, why: str) -> None:
         note = {"paused": paused, "at": now.isoformat(), "by": by, "why": why}
-        self.scheduler.tables.book.note(NOTED.format(" ".join(filter(None, (what.value, name)))), note)
+        self.scheduler.tables.book.note(_note_name(what, name), note)

@@ -30,7 +30,13 @@ from trainyard.domain.principals import Access
 from trainyard.domain.requests import TERMINAL, State
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import NotFound, allow_service, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import (
+    NotFound,
+    allow_service,
+    limit_calls,
+    refuse_parameters_but,
+    routes,
+)
 from trainyard.persistence.policies import PolicyVersion
 
 router = routes()
@@ -38,6 +44,8 @@ router = routes()
 QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of each tier are shown at most")]
 
 VERSION_DIGITS_MAX = 8
+WHAT_IFS_MAX = 10
+"""Of a caller within ten seconds: each looks ahead four times."""
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
 
 
@@ -140,8 +148,9 @@ def check_policy(body: PolicyBody) -> PolicyCheck:
 )
 def compare_policy(body: PolicyBody, limit: Annotated[QueueLimit, Query()] = 20) -> WhatIfAnswer:
     """For the requests that are next, as in /v1/service/queue, and for those that would be; changes nothing."""
-    allow_service(Access.READ_SERVICE)
+    principal = allow_service(Access.READ_SERVICE)
     refuse_parameters_but("limit")
+    limit_calls(f"what-if#{principal.caller}", WHAT_IFS_MAX)
     overview = bootstrap.overview()
     before = overview.policies.in_force()
     what_if = overview.what_if(body.text, datetime.now(UTC), limit=limit)

@@ -184,7 +184,7 @@ def _names() -> DeploymentNames:
         schedule_group=settings.schedule_group,
         schedule_role_arn=settings.schedule_role_arn,
         retain_data=settings.stage == "prod",
-        console_origin=settings.console_origin,
+        console_origins=tuple(filter(None, settings.console_origins.split(","))),
     )
 
 
