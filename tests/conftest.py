@@ -6,7 +6,7 @@ from typing import Any
 from botocore.loaders import JSONFileLoader
 
 from local.sagemaker.interpreter import described, is_images
-from tests.browser import CHROMIUM, MISSING
+from testing.browser import CHROMIUM, MISSING
 
 os.environ |= {
     "POWERTOOLS_METRICS_NAMESPACE": "Trainyard",

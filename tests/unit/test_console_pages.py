@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from tests.browser import NARROW, Visit, chromium, expect, needs_chromium
+from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
 from trainyard.domain.requests import State
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&amp;{{7*7}} javascript:alert(3)"
 OF_TENANT = {"requests": "Requests", "data-sets": "Data sets", "models": "Models", "costs": "Costs"}

@@ -123,7 +123,7 @@ function effects({ diff, slots, other_slots: others, tiers, items }, linkOf) {
     el("span", { class: /^\+(?!\+\+)/.test(each) ? "add" : /^-(?!--)/.test(each) ? "del" : null }, each);
   const lines = el(
     "pre",
-    { class: "diff", tabindex: "0", role: "region", "aria-label": "Lines that differ" },
+    { class: "diff", tabindex: "0", role: "region", "aria-label": "Text of the difference" },
     diff.map(line),
   );
   return [

@@ -1,20 +1,18 @@
-"""The console in a headless Chromium, and what holds of all its pages."""
+"""The console in a headless Chromium, for tests and pictures."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Response, expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = (
     "WARNING: Chromium was not found: the console is not tested in a browser. Debian and Ubuntu: apt-get install "
     "chromium"
 )
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 WIDE, NARROW = 1440, 375
 """Widths in pixels."""
@@ -123,7 +121,8 @@ _CLIPPED = """() => {
   const shown = [...document.querySelectorAll("main *, header *")].filter((each) => each.checkVisibility() &&
     !each.closest("svg") && [...each.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
   const boxes = shown.map((each) => { const range = document.createRange(); range.selectNodeContents(each);
-    return [each, range.getBoundingClientRect()]; }).filter(([each]) => !each.matches(".unseen, textarea, select, option"));
+    return [each, range.getBoundingClientRect()];
+  }).filter(([each]) => !each.matches(".unseen, textarea, select, option"));
   const { clientWidth } = document.documentElement;
   const outside = boxes.filter(([, box]) => box.width && box.right > 0 &&
     (box.left < -1 || box.right > clientWidth + 1));
@@ -132,5 +131,3 @@ _CLIPPED = """() => {
     box.top < second.bottom - 3 && second.top < box.bottom - 3));
   return [...outside, ...above].map(([each]) => each.textContent.trim().slice(0, 60));
 }"""
-
-__all__ = ["CHROMIUM", "MISSING", "NARROW", "WIDE", "Error", "Visit", "chromium", "expect", "needs_chromium"]
