@@ -63,6 +63,14 @@ demo: .venv/ready steps  ## run the whole product on this machine, from real dat
 picture: .venv/ready steps  ## run the demo, and save a picture of its result for the README (docs/demo.svg)
 	@$(BIN)/python -m local.demo --picture docs/demo.svg
 
+SCREENS := overview waiting failed upload policy costs
+.PHONY: screens
+screens: .venv/ready steps  ## run the demo, and save pictures of the console: all in .local/screens, some in docs/console
+	@$(BIN)/python -m local.demo --screens .local/screens
+	@mkdir -p docs/console
+	@for name in $(SCREENS); do cp .local/screens/$$name-1440-light.png docs/console/$$name.png; done
+	@cp .local/screens/requests-375-dark.png docs/console/requests-narrow.png
+
 .PHONY: latency
 latency: .venv/ready  ## measure the time from an upload to the start of its execution in an idle tier
 	@$(BIN)/python -m local.latency

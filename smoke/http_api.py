@@ -1,5 +1,6 @@
 """A user of the HTTP API signs in, and sees what is its tenant's."""
 
+import gzip
 import json
 import secrets
 import urllib.error
@@ -7,6 +8,7 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from smoke.deployed import POOLED, SILO
 from smoke.place import Suite
@@ -46,6 +48,7 @@ def http_api(suite: Suite) -> list[str]:
     sets = _get(suite, f"/v1/tenants/{SILO}/data-sets", tokens["IdToken"])
     if sets is None or sets[0] != 200 or not sets[1]["items"]:
         raise StepFailed(f"the API lists the data sets of {SILO} by {sets}: its role may not act for a tenant")
+    _check_console(suite, outputs)
     service = _get(suite, "/v1/service", tokens["IdToken"])
     if service is None or service[0] != 404:
         raise StepFailed(f"the API answers what concerns several tenants by {service}")
@@ -61,9 +64,34 @@ def http_api(suite: Suite) -> list[str]:
         usd = (quote[1]["expected"] or {}).get("usd")
         return [
             f"{len(shown[1]['items'])} requests of the tenant shown; another tenant's, and no token, refused",
+            "the console's files are served, and browsers may upload from its origin",
             f"an upload of 1 MB would cost about {usd} USD; its data sets: {len(sets[1]['items'])}",
         ]
     raise StepFailed("a user can change which tenant it belongs to")
+
+
+def _check_console(suite: Suite, outputs: Any) -> None:
+    """Fetch the console and one of its files, and ask as a browser does whether files may be put from it."""
+    for address, kind in (
+        (outputs["ConsoleAddress"], "text/html"),
+        (f"{outputs['ConsoleAddress']}/main.js", "text/javascript"),
+    ):
+        request = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})  # noqa: S310 - of our own API
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - of our own API
+            if kind not in response.headers["Content-Type"] or b"<" not in gzip.decompress(response.read()):
+                raise StepFailed(f"{address} is answered with {dict(response.headers)}")
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(outputs["ConsoleAddress"]))
+    bucket = suite.deployment.tenant(SILO).bucket
+    url = suite.deployment.client("s3").generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "x"})
+    headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    preflight = urllib.request.Request(url, headers=headers, method="OPTIONS")  # noqa: S310 - of our own bucket
+    try:
+        with urllib.request.urlopen(preflight, timeout=60) as response:  # noqa: S310 - of our own bucket
+            allowed = response.headers.get("Access-Control-Allow-Origin")
+    except urllib.error.HTTPError as error:
+        allowed = f"status {error.code}"
+    if allowed not in (origin, "*"):
+        raise StepFailed(f"browsers may not upload from {origin} to {bucket}: {allowed}; `tenant repair {SILO}`")
 
 
 def _get(suite: Suite, path: str, token: str, body: Any = None) -> tuple[int, Any] | None:

@@ -23,6 +23,8 @@ class ConsoleServer:
         self.status: int | None = None
         """With which calls of the API are answered, instead of what they ask for."""
         self.calls: list[str] = []
+        self.keys: list[str] = []
+        """Of the calls that had one, their idempotency keys."""
         self.address = ""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -30,6 +32,7 @@ class ConsoleServer:
         if path == "/console" or path.startswith("/console/"):
             return self._file(path.removeprefix("/console").removeprefix("/"), environ, start_response)
         self.calls.append(f"{environ['REQUEST_METHOD']} {path}")
+        self.keys += [environ["HTTP_IDEMPOTENCY_KEY"]] if "HTTP_IDEMPOTENCY_KEY" in environ else []
         if self.status is not None:
             start_response(f"{self.status} -", [("Content-Type", "application/json")])
             return [b'{"message": "-"}']

@@ -42,6 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="keep the local cloud running until Ctrl-C")
     parser.add_argument("--picture", type=Path, help="save a picture of the result to this file (SVG)")
+    parser.add_argument("--screens", type=Path, help="save pictures of the console's pages in this folder (PNG)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -52,6 +53,12 @@ def main() -> int:
         with Cloud() as cloud:
             demo = Demo(cloud, console, began, arguments.picture)
             passed = demo.run()
+            if arguments.screens is not None:
+                from local.demo import screens
+
+                wrong = screens.draw(demo, arguments.screens)
+                console.print(*wrong or ["no page has anything cut off"], sep="\n", markup=False)
+                passed = passed and not wrong
             if arguments.keep:
                 _keep(cloud, console, demo)
     except KeyboardInterrupt:
@@ -302,8 +309,10 @@ Then try:
 
 
 API = """
-The HTTP API (docs/api.md) has the users {users}, all with the password {password}
-To call it as one of them:
+The console (docs/console.md) is at {console}
+
+Its users, and those of the HTTP API (docs/api.md), are {users}, all with the password {password}
+To call the API as one of them:
 
   export ADDRESS='{address}'
   export TOKEN=$(curl -s "$AWS_ENDPOINT_URL" -H 'Content-Type: application/x-amz-json-1.1' \\
@@ -326,6 +335,7 @@ def _keep(cloud: Cloud, console: Console, demo: Demo) -> None:
     }
     text = API.format(
         address=outputs["ApiAddress"],
+        console=outputs["ConsoleAddress"],
         users=", ".join(each.email for each in demo.logins),
         password=login.password,
         sign_in=json.dumps(sign_in),

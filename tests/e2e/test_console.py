@@ -2,6 +2,8 @@
 
 import json
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,9 +111,24 @@ def test_a_file_in_parts_is_uploaded_from_the_browser(harness: Harness, browser:
         expect(visit.page.get_by_role("button", name="Upload", exact=True)).to_be_enabled()
         visit.page.get_by_role("button", name="Upload", exact=True).click()
         expect(visit.page.locator(".uploads")).to_contain_text("large.csv is uploaded", timeout=MINUTE)
+    bucket = harness.deployment.tenant("heavy").bucket
+    assert preflight(harness, bucket, harness.cloud.url) == harness.cloud.url
+    assert preflight(harness, bucket, "https://example.com") is None, "another page may not"
+    assert preflight(harness, harness.outputs["PoolBucket"], harness.cloud.url) == harness.cloud.url
     (request,) = eventually(lambda: list(harness.deployment.scheduler.tables.requests.of_tenant("heavy")))
     assert request.content.size_bytes == file.stat().st_size
     assert harness.run("tenant", "delete", "heavy", "--yes", "--purge") == 0
+
+
+def preflight(harness: Harness, bucket: str, origin: str) -> str | None:
+    """Ask as a browser does before it puts a file; return the origin that may, or None."""
+    headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    request = urllib.request.Request(f"{harness.cloud.url}/{bucket}/incoming/x", headers=headers, method="OPTIONS")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return str(response.headers["Access-Control-Allow-Origin"])
+    except urllib.error.HTTPError:
+        return None
 
 
 def test_an_operator_sees_why_things_wait_and_fail_and_what_a_policy_would_change(

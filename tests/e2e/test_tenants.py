@@ -61,6 +61,7 @@ def account(harness: Harness, tenant_id: str) -> dict[str, Any]:
     found = {
         "record": record
         and (record.state, record.tier, record.bucket, record.settings, record.role, record.operation),
+        "cors": told(lambda: s3.get_bucket_cors(Bucket=bucket)),
         "location": told(
             lambda: {"owner": harness.deployment.tenants.owner_of(bucket, "incoming/x/y") is not None}
         ),
@@ -237,11 +238,18 @@ def test_what_was_removed_behind_our_back_is_told_and_made_again(harness: Harnes
     cloud.client("iam").delete_role_policy(RoleName="trainyard--drifted", PolicyName="own-data")
     cloud.client("iam").delete_role(RoleName="trainyard--drifted")
     cloud.client("s3").delete_bucket_policy(Bucket=bucket)
+    cloud.client("s3").delete_bucket_cors(Bucket=bucket)
     cloud.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     cloud.client("scheduler").delete_schedule(GroupName="trainyard-retraining", Name="retrain-drifted")
     assert harness.run("--json", "tenant", "check", "drifted") == 0
     found = [line["drift"] for line in json.loads(capsys.readouterr().out)]
-    for part in ("role trainyard--drifted is missing", "the policy of bucket", "sends no events", "schedule"):
+    for part in (
+        "role trainyard--drifted is missing",
+        "the policy of bucket",
+        "sends no events",
+        "uploads from the console",
+        "schedule",
+    ):
         assert any(part in line for line in found), (part, found)
     assert harness.run("tenant", "repair", "drifted") == 0
     assert account(harness, "drifted") == whole

@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
+from trainyard.application.api.uploads import Upload
 from trainyard.domain.requests import State
+from trainyard.domain.tenants import Tenant
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&amp;{{7*7}} javascript:alert(3)"
 OF_TENANT = {"requests": "Requests", "data-sets": "Data sets", "models": "Models", "costs": "Costs"}
@@ -25,6 +27,11 @@ OF_SERVICE = {
     "failures": "Failures",
     "tenants": "Tenants",
     "policy": "Policy",
+}
+HEADERS_OF_STORAGE = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "ETag",
+    "ETag": '"1"',
 }
 REQUESTS_MAX = 15
 """Until a page shows what it is about, before its data: files, and who is signed in."""
@@ -299,3 +306,155 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
                 visit.go(path, heading)
                 assert visit.violations() == [], (path, width)
                 assert (visit.overflow(), visit.clipped()) == (0, []), (path, width)
+
+
+def test_what_is_cut_off_or_overlaps_is_found(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        assert visit.clipped() == []
+        visit.page.evaluate("""() => {
+          const place = (text, left, top) => { const each = document.createElement("p"); each.textContent = text;
+            Object.assign(each.style, { position: "absolute", left: `${left}px`, top: `${top}px` });
+            document.querySelector("main").append(each); };
+          place("one above", 300, 700); place("the other", 305, 702); place("beyond the edge", 1410, 800);
+        }""")
+        assert set(visit.clipped()) == {"one above", "beyond the edge"}
+        assert visit.overflow() > 0
+
+
+def test_characters_that_deceive_are_shown_as_codes(browser: Browser, server: ConsoleServer) -> None:
+    added = server.api.put(1, state=State.FAILED, reason="read report\u202evsc.exe", finished_at=recent(1))
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        expect(visit.page.locator("main")).to_contain_text("report\\u{202e}vsc.exe")
+
+
+def test_two_quick_clicks_ask_for_one_training(browser: Browser, server: ConsoleServer) -> None:
+    added = server.api.put(1, state=State.FAILED, reason="bad data", finished_at=recent(1))
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        visit.page.get_by_role("button", name="Try again").dblclick()
+        expect(visit.page.locator("main")).to_contain_text("Training requested.")
+        assert len(server.api.retrainings.asked) == len(server.keys) == 1
+        visit.page.wait_for_timeout(200)
+        expect(visit.page.get_by_role("link", name=re.compile("Request [0-9a-f]{8}"))).to_be_visible()
+
+
+def test_what_was_not_answered_is_asked_for_again_with_the_same_key(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    server.api.storage.names = {"acme": ["churn"]}
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/data-sets", "Data sets")
+
+        def train() -> None:
+            visit.page.get_by_role("button", name="Train churn again").click()
+            visit.page.get_by_role("dialog").get_by_role("button", name="Train", exact=True).click()
+
+        server.status = 503
+        train()
+        expect(visit.page.locator(".notice .banner")).to_be_visible()
+        server.status = None
+        train()
+        expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
+        assert len(server.keys) == 2
+        assert len(set(server.keys)) == 1
+        train()
+        expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
+        assert len(set(server.keys)) == 2, "another training that the user asks for"
+        visit.forgive("status of 503")
+
+
+def test_the_page_that_was_chosen_last_is_shown(browser: Browser, server: ConsoleServer) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        visit.context.route("**/views/activity.js", hold)
+        visit.page.get_by_role("link", name="Activity").click()
+        visit.page.get_by_role("link", name="Queue").click()
+        visit.loaded("Queue")
+        assert len(held) == 1
+        held[0].continue_()
+        visit.page.wait_for_timeout(500)
+        visit.loaded("Queue")
+        assert visit.page.locator(".live").count() == 1
+
+
+def test_a_page_of_another_version_is_loaded_again(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.page.clock.install()
+        visit.go("/overview", "Overview")
+        visit.page.evaluate("window.isOld = true")
+        vars(server.console)["_version"] = lambda: "another"
+        visit.page.clock.fast_forward(61_000)
+        visit.page.get_by_role("link", name="Queue").click()
+        visit.loaded("Queue")
+        assert visit.page.evaluate("window.isOld === undefined")
+
+
+def test_who_has_no_role_is_told_and_can_sign_out(browser: Browser, server: ConsoleServer) -> None:
+    server.group = "nobody"
+    with Visit(browser, server.address, token="t") as visit:
+        visit.page.goto(f"{server.address}/console")
+        expect(visit.page.locator("main")).to_contain_text("group")
+        visit.page.get_by_role("button", name="Sign out").click()
+        expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        visit.forgive("status of 403")
+
+
+def test_a_policy_that_was_changed_is_kept_until_it_is_discarded(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/policy", "Policy")
+        text = visit.page.get_by_label("Policy (YAML)")
+        before = text.input_value()
+        text.fill("running_max: [")
+        visit.page.get_by_role("button", name="Compare").click()
+        expect(visit.page.locator("main")).to_contain_text("The policy is valid.")
+        visit.page.get_by_role("link", name="Queue").click()
+        visit.loaded("Queue")
+        visit.page.get_by_role("link", name="Policy").click()
+        visit.loaded("Policy")
+        expect(text).to_have_value("running_max: [")
+        visit.page.get_by_role("button", name="Discard my changes").click()
+        visit.page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+        expect(text).to_have_value(before)
+
+
+def test_an_upload_goes_on_while_other_pages_are_shown_and_can_be_stopped(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    def whole(tenant: Tenant, key: str, size_bytes: int) -> Upload:
+        return Upload(key=key, expires_at=datetime.now(UTC), url="https://bucket.s3.example.com/file")
+
+    vars(server.api.storage)["whole"] = whole
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with Visit(browser, server.address, token="t") as visit:
+        visit.context.route("https://bucket.s3.example.com/**", hold)
+        visit.go("/t/acme/data-sets", "Data sets")
+
+        def begin(name: str) -> None:
+            file: Any = {"name": name, "mimeType": "text/csv", "buffer": b"target,a\n1,2\n"}
+            visit.page.get_by_label("File", exact=True).set_input_files(file)
+            visit.page.get_by_role("button", name="Upload", exact=True).click()
+            expect(visit.page.get_by_role("group", name=f"Upload of {name}")).to_be_visible()
+
+        begin("first.csv")
+        begin("second.csv")
+        visit.page.get_by_role("link", name="Models").click()
+        visit.loaded("Models")
+        stop = visit.page.get_by_role("group", name="Upload of first.csv")
+        stop.get_by_role("button", name="Stop the upload").click()
+        expect(visit.page.locator(".uploads")).to_contain_text("The upload of first.csv was stopped.")
+        for route in held[1:]:
+            route.fulfill(status=200, headers=HEADERS_OF_STORAGE)
+        expect(visit.page.locator(".uploads")).to_contain_text("second.csv is uploaded.")
+        visit.page.get_by_role("button", name="Sign out").click()
+        expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")

@@ -40,6 +40,12 @@ export function time(text, { withSeconds = false } = {}) {
   return el("time", { datetime: text, title: utc, class: "nowrap" }, words);
 }
 
+/** Return by when something is expected to start; null where nothing that is expected lets it start. */
+export function expectedStart(latest) {
+  if (!latest) return "not foreseeable";
+  return new Date(latest) <= new Date() ? "now" : ["before ", time(latest)];
+}
+
 /** Return a span of time in words, as `2 h 5 min`. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";

@@ -2,7 +2,7 @@
 
 import { at, get, post } from "../api.js";
 import { act, ask, banner, el, field, fill, panel } from "../dom.js";
-import { many, time } from "../format.js";
+import { expectedStart, many, time } from "../format.js";
 import { table } from "../table.js";
 
 const DRAFT = "trainyard.policy";
@@ -162,8 +162,8 @@ function requests(items, linkOf) {
         ],
       },
       { title: "Tier", cell: (row) => row.tier },
-      { title: "Expected start, in force", cell: (row) => expectedStart(row.now) },
-      { title: "Expected start, proposed", cell: (row) => expectedStart(row.other) },
+      { title: "Expected start, in force", cell: (row) => expectedStart(row.now?.latest_start) },
+      { title: "Expected start, proposed", cell: (row) => expectedStart(row.other?.latest_start) },
       {
         title: "Why it waits, in force",
         class: "text",
@@ -178,9 +178,4 @@ function requests(items, linkOf) {
   });
   list.update([...items].sort((a, b) => Number(isChanged(b)) - Number(isChanged(a))));
   return list.element;
-}
-
-function expectedStart(prospect) {
-  if (prospect === null) return "–";
-  return prospect.latest_start ? ["before ", time(prospect.latest_start)] : "not foreseeable";
 }

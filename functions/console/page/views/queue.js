@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { el, field, select } from "../dom.js";
-import { time } from "../format.js";
+import { expectedStart, time } from "../format.js";
 import { table } from "../table.js";
 
 const LIMIT = 50;
@@ -52,8 +52,6 @@ export function show(view, context) {
 }
 
 function listOf(linkOf) {
-  const start = (row) =>
-    row.latest_start ? ["before ", time(row.latest_start)] : el("span", { class: "quiet" }, "not foreseeable");
   return table({
     caption: `The next ${LIMIT} of each tier, in the order of their expected starts`,
     key: (row) => row.request_id,
@@ -72,7 +70,7 @@ function listOf(linkOf) {
       { title: "Arrived", cell: (row) => time(row.arrived_at) },
       { title: "Why it waits", class: "text", cell: (row) => row.reason },
       { title: "What would unblock it", class: "text", cell: (row) => row.would_unblock },
-      { title: "Expected start", cell: start },
+      { title: "Expected start", cell: (row) => expectedStart(row.latest_start) },
     ],
   });
 }

@@ -2,7 +2,18 @@
 
 import { ApiError, at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
-import { badge, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
+import {
+  badge,
+  between,
+  bytes,
+  duration,
+  expectedStart,
+  figures,
+  isActive,
+  stateName,
+  time,
+  usd,
+} from "../format.js";
 
 const MODEL = /model-package\/.*\/([0-9]+)$/;
 const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
@@ -125,7 +136,6 @@ export function explained({ waiting, expected, budget }) {
     earliest && new Date(earliest) > new Date() && earliest !== latest
       ? el("small", {}, "not before ", time(earliest))
       : null;
-  const late = new Date(latest) < new Date();
   return [
     el("p", {}, waiting.reason),
     figures([
@@ -134,7 +144,7 @@ export function explained({ waiting, expected, budget }) {
         waiting.position === null ? "not known" : String(waiting.position),
         waiting.position ? el("small", {}, "1 starts next") : null,
       ],
-      ["Expected start", latest ? (late ? "now" : ["before ", time(latest)]) : "not foreseeable", soonest],
+      ["Expected start", expectedStart(latest), soonest],
       [
         "Expected end",
         waiting.expected_end ? ["before ", time(waiting.expected_end)] : "not foreseeable",
