@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from cli.algorithm_files import check_is_trainable, doubts, own_scripts, read_entry, with_shipped
 from cli.arguments import Arguments
 from cli.deployment import Deployment
-from cli.policy import refuse_what_jobs_may_not
 from cli.show import Answer
 from pipeline.publish import packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
@@ -49,7 +48,7 @@ def register(deployment: Deployment, arguments: Arguments) -> Answer:
     if algorithm is None:
         raise Refused(f"{arguments.file} has no algorithm name: add `name: my-algorithm`")
     check_is_trainable(algorithm, own)
-    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
+    deployment.job_limits.check(parse_policy(text, 0))
     if not arguments.dry_run:
         if own:
             _publish(deployment, with_shipped(own), str(entry["code"]))

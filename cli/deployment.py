@@ -27,6 +27,7 @@ from trainyard.persistence.policies import Policies
 if TYPE_CHECKING:
     from trainyard.application.scheduling.expedite import Expedite
     from trainyard.application.scheduling.pauses import Pauses
+    from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
     from trainyard.application.scheduling.stop import Stop
 
 ID_CHARACTERS = 32
@@ -117,14 +118,34 @@ class Deployment:
     def scheduler(self) -> Scheduler:
         return Scheduler.over(self.store, retention=self._retention, backoff=backoff)
 
+    @property
+    def job_limits(self) -> "JobLimits":
+        from trainyard.application.scheduling.policy_changes import JobLimits
+
+        return JobLimits(
+            instance_types=tuple(self.outputs["AllowedInstanceTypes"].split(",")),
+            runtime_max_seconds=int(self.outputs["JobRuntimeMaxSeconds"]),
+            training_types_max=int(self.outputs["TrainingTypesMax"]),
+            has_spot=self.outputs["SpotTraining"] == "true",
+        )
+
+    @property
+    def policy_changes(self) -> "PolicyChanges":
+        from trainyard.application.scheduling.policy_changes import PolicyChanges
+
+        return PolicyChanges(
+            policies=self.policies,
+            tenants=self.tenants,
+            bell=self.bell,
+            jobs=self.job_limits,
+            has_tier_queue=self.has_tier_queue,
+        )
+
     def has_tier_queue(self, tier: str) -> bool:
-        name = self.outputs["UploadsQueue"].rpartition("/")[2].removesuffix("uploads") + f"tier-{tier}"
-        sqs = client("sqs")
-        try:
-            sqs.get_queue_url(QueueName=name)
-        except sqs.exceptions.QueueDoesNotExist:
-            return False
-        return True
+        prefix = self.outputs["UploadsQueue"].rpartition("/")[2].removesuffix("uploads")
+        from trainyard.adapters.aws.queues import queue_exists
+
+        return queue_exists(f"{prefix}tier-{tier}")
 
     @property
     def explain(self) -> Explain:

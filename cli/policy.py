@@ -1,9 +1,7 @@
 """The policy: show, compare, apply and roll back."""
 
 import difflib
-import fnmatch
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -12,11 +10,8 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
-from trainyard.contracts.policy_file import parse_policy
-from trainyard.domain.algorithms import TRANSFORM_INSTANCE_TYPE
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import MB, Policy
-from trainyard.domain.tenants import Tenant, TenantState
 
 NAMED_MAX = 5
 """Tenants that a refusal names."""
@@ -89,15 +84,8 @@ def _put_in_force(
     deployment: Deployment, arguments: Arguments, text: str, name: str, *, rolled_back: int | None = None
 ) -> Answer:
     """Check a policy, show how it differs, ask, and put it in force."""
-    policies, wanted = deployment.policies, parse_policy(text, 0)
-    _refuse_tiers_without_queue(deployment, wanted)
-    refuse_what_jobs_may_not(deployment, wanted)
-    tenants = [tenant for tenant in deployment.tenants.all() if tenant.state is not TenantState.DELETED]
-    _refuse_tiers_in_use(tenants, wanted)
-    hurt = [] if arguments.force else list(_hurt(tenants, wanted))
-    if hurt:
-        raise Refused(f"{'; '.join(hurt)}. Change these tenants first, or add --force")
-    checked, before = policies.check(text), policies.in_force().version
+    policies, before = deployment.policies, deployment.policies.in_force().version
+    checked = deployment.policy_changes.check(text, force=arguments.force)
     changes = _differences(deployment, text, name)
     if not changes:
         return replace(_policy_answer(policies.current()), lines=["no difference: it is in force already"])
@@ -123,80 +111,6 @@ def _ask(changes: list[str]) -> None:
     say("apply this? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("nothing was applied")
-
-
-def _hurt(tenants: list[Tenant], wanted: Policy) -> Iterator[str]:
-    """Yield whom a policy would hurt, and how: their next uploads would be refused."""
-    users: dict[str, list[str]] = {}
-    for tenant in tenants:
-        for settings in (tenant.settings, *tenant.data_sets.values()):
-            if settings.algorithm not in wanted.catalogue:
-                users.setdefault(settings.algorithm, []).append(tenant.tenant_id)
-    for algorithm, ids in users.items():
-        yield f"the policy has no algorithm {algorithm}, used by {_names(ids)}"
-
-
-def _names(ids: list[str]) -> str:
-    unique = list(dict.fromkeys(ids))
-    more = len(unique) - NAMED_MAX
-    return ", ".join(unique[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused for instance types or runtimes that the pipeline's role would deny."""
-    allowed = deployment.outputs["AllowedInstanceTypes"].split(",")
-    longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
-    by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
-    choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
-    types = {name for c in choices for name in (c.processing_instance_type, *c.training_instance_types)}
-    # Without batch transforms, their default type need not be allowed.
-    types |= {c.transform_instance_type for c in choices} - {TRANSFORM_INSTANCE_TYPE}
-    denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
-    if denied:
-        raise Refused(
-            f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
-            "(stack parameter JobInstanceTypes)"
-        )
-    most, types_max = (
-        max(len(c.training_instance_types) for c in choices),
-        int(deployment.outputs["TrainingTypesMax"]),
-    )
-    if most > types_max:
-        raise Refused(
-            f"{most} training instance types are named for one choice, and this deployment has no pipeline for "
-            "that: deploy with the stack parameter InstancePreferences=true, or name one type"
-        )
-    if any(tier.spot_wait for tier in wanted.tiers) and deployment.outputs["SpotTraining"] != "true":
-        raise Refused(
-            "spot: true: this deployment has no pipelines for training on spot capacity: deploy with the stack "
-            "parameter SpotTraining=true, or leave it out"
-        )
-    for tier in wanted.tiers:
-        if tier.runtime_max.total_seconds() > longest:
-            raise Refused(
-                f"tiers.{tier.name}.runtime_max_minutes: this deployment allows jobs to run at most "
-                f"{longest // 60} minutes (stack parameter JobRuntimeMaxSeconds)"
-            )
-
-
-def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused when a tier has no queue in this deployment: uploads of its tenants would be lost."""
-    missing = [tier.name for tier in wanted.tiers if not deployment.has_tier_queue(tier.name)]
-    if missing:
-        raise Refused(
-            f"there is no queue for tier {', '.join(missing)}: add it to TierQueues in template.yaml and "
-            "deploy, then apply the policy"
-        )
-
-
-def _refuse_tiers_in_use(tenants: list[Tenant], wanted: Policy) -> None:
-    """Raise Refused, naming the tenants, when the policy removes a tier that still has tenants."""
-    holders = [tenant.tenant_id for tenant in tenants if wanted.tier(tenant.tier) is None]
-    if holders:
-        raise Refused(
-            f"the policy removes the tier of {_names(holders)}: keep it, or move the tenants first "
-            "(`trainyard tenant move`)"
-        )
 
 
 def _policy_answer(policy: Policy, at: datetime | None = None, now: datetime | None = None) -> Answer:

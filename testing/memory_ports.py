@@ -37,6 +37,9 @@ class MemoryTenants:
     def get(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
 
+    def all(self) -> list[Tenant]:
+        return list(self._tenants.values())
+
     def owner_of(self, bucket: str, key: str) -> Tenant | None:
         owners = [t for t in self._tenants.values() if t.bucket == bucket and key.startswith(t.root)]
         return owners[0] if owners else None

@@ -30,6 +30,7 @@ from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pauses
+from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
@@ -175,6 +176,18 @@ class Api:
             scheduler=self.service.scheduler,
             bell=self.service.bell,
         )
+        policy_changes = PolicyChanges(
+            policies=self.service.policies,
+            tenants=self.tenants,
+            bell=self.service.bell,
+            jobs=JobLimits(
+                instance_types=("ml.t3.*", "ml.m5.*"),
+                runtime_max_seconds=3600,
+                training_types_max=1,
+                has_spot=False,
+            ),
+            has_tier_queue=lambda tier: tier != "queueless",
+        )
         models = Models(
             packages=self.packages,
             arn_of=arn_of,
@@ -193,6 +206,7 @@ class Api:
             "overview": lambda: Overview(explain=explain),
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
+            "policy_changes": lambda: policy_changes,
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: self.trainings,
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),

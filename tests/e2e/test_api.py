@@ -212,6 +212,13 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     text = policy["text"].replace("quiet_period_seconds: 0", "quiet_period_seconds: 1")
     checked = post(harness, "/v1/service/policy/check", operator, {"text": text})[1]
     assert (checked["from_version"], "+quiet_period_seconds: 1" in checked["diff"]) == (policy["version"], True)
+    change = {"text": policy["text"] + "# applied by the API\n", "after": policy["version"], "note": "a comment"}
+    status, applied = post(harness, "/v1/service/policy", operator, change)
+    assert (status, applied["version"], applied["note"]) == (200, policy["version"] + 1, "a comment"), applied
+    assert post(harness, "/v1/service/policy", operator, change)[0] == 409, "the second operator is told"
+    back = {"text": policy["text"], "after": applied["version"]}
+    assert post(harness, "/v1/service/policy", operator, back)[0] == 200
+    assert post(harness, "/v1/service/policy", token, back)[0] == 404, "no tenant may"
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"

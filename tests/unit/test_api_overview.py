@@ -1,5 +1,6 @@
 """The HTTP API for operators: tiers, queue, what runs, what ended, and the tenants."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -193,6 +194,8 @@ def with_policies(api: Api, monkeypatch: pytest.MonkeyPatch) -> Policies:
     )
     explain = Explain(policies=policies, scheduler=api.service.scheduler)
     monkeypatch.setattr(bootstrap, "overview", lambda: Overview(explain=explain))
+    changes = replace(bootstrap.policy_changes(), policies=policies)
+    monkeypatch.setattr(bootstrap, "policy_changes", lambda: changes)
     return policies
 
 
@@ -264,3 +267,46 @@ def test_a_policy_shows_what_it_would_change_for_those_that_are_next(api: Api, w
         item["now"]["position"] for item in api.post(f"{path}?limit=1", {"text": POLICY}, "viewers")[1]["items"]
     ] == [1]
     assert api.store.items == before
+
+
+def test_an_operator_puts_a_policy_in_force_and_a_second_one_is_told(api: Api, with_policies: Policies) -> None:
+    path = "/v1/service/policy"
+    higher = {"text": POLICY.replace("quota: 2", "quota: 3"), "after": 0, "note": "more slots"}
+    status, applied = api.post(path, higher, "operators")
+    assert (status, applied["version"], applied["note"]) == (200, 1, "more slots")
+    assert applied["by"].startswith("operator ")
+    assert with_policies.current().tier("basic").quota == 3  # type: ignore[union-attr]
+    assert api.service.bell.rings, "what may start now starts"  # type: ignore[attr-defined]
+    before = dict(api.store.items)
+    status, problem = api.post(path, {"text": POLICY, "after": 0}, "operators")
+    assert (status, problem["detail"][:33]) == (409, "another policy was applied meanwh")
+    assert api.store.items == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("quota: 2", "quota: -1", "tiers.basic.quota"),
+        ("ml.m5.large", "ml.p3.2xlarge", "jobs may not run on ml.p3.2xlarge"),
+        ("runtime_max_minutes: 5", "runtime_max_minutes: 61", "at most 60 minutes"),
+        ("  basic:", "  other:", "removes the tier of acme"),
+        ("  basic:", "  queueless:", "there is no queue for tier queueless"),
+    ],
+)
+def test_a_policy_that_would_hurt_is_not_put_in_force(
+    api: Api, with_policies: Policies, old: str, new: str, reason: str
+) -> None:
+    before = dict(api.store.items)
+    text = POLICY.replace(old, new)
+    status, problem = api.post("/v1/service/policy", {"text": text, "after": 0, "force": True}, "operators")
+    assert (status, reason in problem["detail"]) == (409, True), problem
+    assert api.store.items == before
+
+
+def test_a_policy_without_an_algorithm_that_is_used_needs_force(api: Api, with_policies: Policies) -> None:
+    settings = replace(tenant().settings, algorithm="mine")
+    api.tenants.put(replace(tenant("user"), settings=settings))
+    path, body = "/v1/service/policy", {"text": POLICY.replace("quota: 2", "quota: 3"), "after": 0}
+    status, problem = api.post(path, body, "operators")
+    assert (status, "no algorithm mine, used by user" in problem["detail"]) == (409, True), problem
+    assert api.post(path, body | {"force": True}, "operators")[0] == 200

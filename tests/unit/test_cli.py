@@ -19,7 +19,6 @@ from cli.app import TRAINYARD, main
 from cli.arguments import Arguments
 from cli.costs import BY_DAY
 from cli.deployment import Deployment
-from cli.policy import refuse_what_jobs_may_not
 from cli.requests import _not_waiting
 from cli.syntax.command import Command, Performer
 from cli.syntax.costs import BY
@@ -28,6 +27,7 @@ from cli.tenants import _data_set, _entry
 from cli.values import hyperparameter
 from tests.build import NOW, after, choice, policy, request, step, tier
 from trainyard.application.billing.reports import By
+from trainyard.application.scheduling.policy_changes import JobLimits
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Outcome, Request, State
@@ -206,6 +206,12 @@ DEPLOYED = {
 }
 
 
+def allowed(outputs: dict[str, str]) -> JobLimits:
+    """Return what a deployment with these outputs allows."""
+    described = Deployment.job_limits.fget  # type: ignore[attr-defined]
+    return cast(JobLimits, described(SimpleNamespace(outputs=outputs)))
+
+
 @pytest.mark.parametrize(
     ("deployed", "entry", "reason"),
     [
@@ -223,9 +229,9 @@ def test_a_policy_that_a_deployment_is_not_made_for_is_refused_with_the_paramete
     deployed: dict[str, str], entry: dict[str, Any], reason: str
 ) -> None:
     wanted = policy(tier(**entry))
-    refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED)), wanted)
+    allowed(DEPLOYED).check(wanted)
     with pytest.raises(Refused, match=reason):
-        refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED | deployed)), wanted)
+        allowed(DEPLOYED | deployed).check(wanted)
 
 
 @pytest.mark.parametrize("state", State)

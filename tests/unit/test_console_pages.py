@@ -35,6 +35,7 @@ HEADERS_OF_STORAGE = {
 }
 REQUESTS_MAX = 15
 """Until a page shows what it is about, before its data: files, and who is signed in."""
+COMPARE = "Compare with the one in force"
 SHIFT_MAX = 0.05
 """A page with less than 0.1 counts as stable (web.dev/cls)."""
 
@@ -422,6 +423,42 @@ def test_a_policy_that_was_changed_is_kept_until_it_is_discarded(browser: Browse
         visit.page.get_by_role("button", name="Discard my changes").click()
         visit.page.get_by_role("dialog").get_by_role("button", name="Discard").click()
         expect(text).to_have_value(before)
+
+
+def test_an_operator_applies_what_was_compared_and_a_second_one_is_told(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    policies = server.api.service.policies
+    with Visit(browser, server.address, token="t") as visit:
+        page = visit.page
+        visit.go("/policy", "Policy")
+        text = page.get_by_label("Policy (YAML)")
+        compare, apply = (page.get_by_role("button", name=name, exact=True) for name in (COMPARE, "Apply"))
+
+        def put_in_force(note: str) -> None:
+            apply.click()
+            page.get_by_label("Note").fill(note)
+            page.get_by_role("dialog").get_by_role("button", name="Apply the policy").click()
+
+        text.fill("first")
+        expect(apply).to_be_hidden()
+        compare.click()
+        expect(apply).to_be_visible()
+        text.fill("second")
+        expect(apply).to_be_hidden()
+        compare.click()
+        expect(apply).to_be_visible()
+        policies.apply("of somebody else", datetime.now(UTC))
+        put_in_force("too late")
+        expect(page.locator("main")).to_contain_text("another policy was applied meanwhile")
+        assert policies.in_force().text == "of somebody else"
+        compare.click()
+        expect(page.locator("main")).to_contain_text("The policy is valid.")
+        put_in_force("on top of it")
+        expect(page.locator("main")).to_contain_text("Version 2 is in force.")
+        assert (policies.in_force().text, policies.in_force().note) == ("second", "on top of it")
+        expect(apply).to_be_hidden()
+        visit.forgive("status of 409")
 
 
 def test_an_upload_goes_on_while_other_pages_are_shown_and_can_be_stopped(

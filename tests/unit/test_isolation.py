@@ -877,7 +877,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "PredictFunction": (set(), set()),
     "ApprovalsFunction": (set(), set()),
     "ApiFunction": (set(), set()),
-    "OperationsFunction": ({"write the ledger"}, set()),
+    "OperationsFunction": ({"write the ledger", "write the policy"}, set()),
     "ConsoleFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),

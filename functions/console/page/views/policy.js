@@ -6,17 +6,20 @@ import { expectedStart, many, time } from "../format.js";
 import { table } from "../table.js";
 
 const DRAFT = "trainyard.policy";
+const NOTE_LENGTH_MAX = 200;
 const SECONDS = 30;
 
-export function show(view, { linkOf, reload }) {
+export function show(view, { linkOf, reload, mayChange }) {
   const text = el("textarea", { class: "code", rows: "14", spellcheck: "false", wrap: "off" });
   const compare = el("button", { type: "button", class: "main", disabled: true }, "Compare with the one in force");
   const discard = el("button", { type: "button", hidden: true }, "Discard my changes");
+  const apply = el("button", { type: "button", class: "danger", hidden: true }, "Apply");
   const status = el("div", { role: "status" });
   const result = el("div");
   const inForce = el("p", { class: "quiet" }, "Loading…");
   const list = listOf();
   let policy = null;
+  let compared = null;
 
   /** Keep what was changed, in this tab, until it is discarded. */
   function changed() {
@@ -24,6 +27,7 @@ export function show(view, { linkOf, reload }) {
     if (isChanged) sessionStorage.setItem(DRAFT, text.value);
     else sessionStorage.removeItem(DRAFT);
     discard.hidden = !isChanged;
+    apply.hidden = true;
     result.replaceChildren();
   }
 
@@ -47,22 +51,52 @@ export function show(view, { linkOf, reload }) {
   discard.addEventListener("click", () => act(discard, status, () => replace(async () => policy.text)));
   compare.addEventListener("click", () =>
     act(compare, status, async () => {
-      const answer = await post("v1/service/policy/what-if", { text: text.value });
+      const body = { text: text.value };
+      const answer = await post("v1/service/policy/what-if", body);
+      if (text.value !== body.text) return; // it was changed meanwhile
+      compared = {
+        ...body,
+        after: answer.from_version,
+        lines: answer.diff.filter((line) => /^[+-](?![+-]{2})/.test(line)).length,
+      };
       status.replaceChildren(banner("good", summary(answer)));
       result.replaceChildren(...effects(answer, linkOf));
+      apply.hidden = !mayChange || !answer.diff.length;
       status.scrollIntoView({ block: "start" });
       reload();
     }),
   );
+  apply.addEventListener("click", () =>
+    act(apply, status, async () => {
+      const { lines, ...body } = compared;
+      const control = el("input", { maxlength: NOTE_LENGTH_MAX, size: "40" });
+      const fields = { note: { label: "Note", control, hint: "Optional; shown in the list of versions" } };
+      const words = `It differs from version ${body.after} in ${many(lines, "line")}, and takes effect at once.`;
+      const answer = await ask({
+        title: "Apply this policy?",
+        text: [el("p", {}, words)],
+        fields,
+        action: "Apply the policy",
+        danger: true,
+      });
+      if (!answer) return;
+      const applied = await post("v1/service/policy", { ...body, note: answer.note });
+      sessionStorage.removeItem(DRAFT);
+      policy = null;
+      await reload();
+      changed();
+      status.replaceChildren(banner("good", `Version ${applied.version} is in force.`));
+    }),
+  );
   const words =
-    "Change the text, and see what it would change for the requests that wait. Nothing is applied here. ";
+    "Change the text, and see what it would change for the requests that wait. Compare it before you apply it.";
   view.append(
     panel(
       "What would another policy change?",
       el("p", {}, words),
       inForce,
       field("Policy (YAML)", text),
-      el("div", { class: "buttons more" }, compare, discard),
+      el("div", { class: "buttons more" }, compare, discard, apply),
     ),
     status,
     result,
@@ -80,12 +114,7 @@ export function show(view, { linkOf, reload }) {
     }
     const isOvertaken = policy.version !== current.version;
     const overtaken = `Version ${current.version} has been applied since you opened this page: load it first. `;
-    fill(
-      inForce,
-      isOvertaken ? el("strong", {}, overtaken) : null,
-      `In force: version ${current.version}. To apply a file: `,
-      el("code", {}, "trainyard policy apply FILE"),
-    );
+    fill(inForce, isOvertaken ? el("strong", {}, overtaken) : null, `In force: version ${current.version}.`);
   }
   return { load, seconds: SECONDS };
 }

@@ -109,6 +109,18 @@ class PolicyBody(_Body):
     text: Annotated[str, StringConstraints(min_length=1, max_length=300_000), Field(description="YAML")]
 
 
+class PolicyChangeBody(PolicyBody):
+    """A policy that is to be put in force."""
+
+    after: Annotated[int, Field(ge=0, le=2**31, strict=True, description="The version that it was compared with")]
+    note: Annotated[
+        str,
+        StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
+        Field(description="The reason, shown in the history"),
+    ] = ""
+    force: Annotated[bool, Field(description="Although the next uploads of tenants would be refused")] = False
+
+
 class RowsBody(_Body):
     """Rows to predict."""
 

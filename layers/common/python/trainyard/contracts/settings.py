@@ -53,6 +53,8 @@ class Settings:
     roles_function: str = ""
     subnet_ids: str = ""
     console_origins: str = ""
+    job_instance_types: str = ""
+    job_runtime_max_seconds: str = "0"
     security_group_ids: str = ""
     billing_bucket: str = ""
     marketplace_dimension: str = ""

@@ -239,3 +239,13 @@ def _queue_url(name: str, *, hurried: bool = False) -> str:
     sqs = client("sqs", hurried=True) if hurried else client("sqs")  # the one that the caller has built
     with translated():
         return str(sqs.get_queue_url(QueueName=name)["QueueUrl"])
+
+
+def queue_exists(name: str) -> bool:
+    sqs = client("sqs")
+    with translated():
+        try:
+            sqs.get_queue_url(QueueName=name)
+        except sqs.exceptions.QueueDoesNotExist:
+            return False
+    return True

@@ -8,11 +8,12 @@ from pydantic import Field
 
 from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
-from trainyard.contracts.api_bodies import PauseBody, PolicyBody, ResumeBody
+from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
 from trainyard.contracts.api_overview import (
     PolicyAnswer,
     PolicyCheck,
     PolicyList,
+    PolicySummary,
     QueueAnswer,
     ServiceAnswer,
     TenantList,
@@ -46,6 +47,8 @@ QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of
 VERSION_DIGITS_MAX = 8
 WHAT_IFS_MAX = 10
 """Of a caller within ten seconds: each looks ahead four times."""
+POLICIES_MAX = 3
+"""Of a caller within ten seconds: each reads all tenants."""
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
 
 
@@ -155,6 +158,18 @@ def compare_policy(body: PolicyBody, limit: Annotated[QueueLimit, Query()] = 20)
     before = overview.policies.in_force()
     what_if = overview.what_if(body.text, datetime.now(UTC), limit=limit)
     return what_if_of(what_if, before.version, differences(before.text, body.text))
+
+
+@router.post("/v1/service/policy", summary="Put a policy in force", responses=results(PolicySummary))
+def apply_policy(body: PolicyChangeBody) -> PolicySummary:
+    """It is refused where it is invalid, where the deployment is not made for it, where it would hurt tenants, and
+    where another one has been put in force since the version `after`.
+    """
+    principal = allow_service(Access.CHANGE_SERVICE)
+    limit_calls(f"policy#{principal.caller}", POLICIES_MAX)
+    changes, now = bootstrap.policy_changes(), datetime.now(UTC)
+    changes.apply(body.text, now, after=body.after, note=body.note, by=principal.signature, force=body.force)
+    return policy_summary_of(changes.policies.in_force())
 
 
 def _policy(text: str) -> PolicyVersion:

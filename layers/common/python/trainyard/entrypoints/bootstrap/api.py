@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.scheduling.explain import Explain
     from trainyard.application.scheduling.pauses import Pauses
+    from trainyard.application.scheduling.policy_changes import PolicyChanges
     from trainyard.application.scheduling.stop import Stop
     from trainyard.domain.tenants import Tenant
     from trainyard.persistence.call_limits import CallLimits
@@ -84,6 +85,33 @@ def pauses() -> Pauses:
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "tenants_table")
     return Pauses(
         policies=policies_of(settings), tenants=tenants(), scheduler=scheduler_of(settings), bell=bell_of(settings)
+    )
+
+
+@cache
+def policy_changes() -> PolicyChanges:
+    from trainyard.adapters.aws.queues import queue_exists
+    from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
+
+    settings = Settings.from_env(
+        "scheduler_table",
+        "requests_table",
+        "record_table",
+        "tenants_table",
+        "job_instance_types",
+        "tier_queue_prefix",
+    )
+    return PolicyChanges(
+        policies=policies_of(settings),
+        tenants=tenants(),
+        bell=bell_of(settings),
+        jobs=JobLimits(
+            instance_types=tuple(settings.job_instance_types.split(",")),
+            runtime_max_seconds=int(settings.job_runtime_max_seconds),
+            training_types_max=int(settings.training_types_max),
+            has_spot=settings.spot_training == "true",
+        ),
+        has_tier_queue=lambda tier: queue_exists(f"{settings.tier_queue_prefix}{tier}"),
     )
 
 
