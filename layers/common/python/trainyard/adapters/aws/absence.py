@@ -13,6 +13,7 @@ ABSENT = frozenset(
         "404",
         "NoSuchBucket",
         "NoSuchBucketPolicy",
+        "NoSuchCORSConfiguration",
         "NoSuchEntity",
         "NoSuchTagSet",
         "NotFound",
