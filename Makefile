@@ -161,6 +161,11 @@ pictures: .venv/ready steps  ## save pictures of what commands print in a termin
 runbooks: .venv/ready steps  ## plant faults in the local cloud, and write docs/runbooks.md from what the commands print
 	@$(BIN)/python -m local.runbooks
 
+REQUESTS_LISTED ?= 100000
+.PHONY: api-latency
+api-latency: .venv/ready  ## measure routes of the HTTP API against the calls of AWS that they make, with 100,000 requests
+	@$(BIN)/python -m benchmarks.api --requests $(REQUESTS_LISTED)
+
 ONLY ?=
 .PHONY: bench
 bench: .venv/ready  ## compare speed and cost with other designs, and write docs/performance.md (takes a while)

@@ -1,0 +1,24 @@
+"""What a route of the HTTP API takes besides its calls of AWS, with many requests in the tables."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from local.cloud import REPOSITORY
+
+RATIO_MAX = 3
+"""Measured: below 1.6, of calls that take milliseconds on a busy machine."""
+CALLS_MAX = 8
+"""Of AWS, by a route: it does not grow with what is in the tables."""
+
+
+@pytest.mark.thorough
+def test_routes_take_little_longer_than_their_calls_of_aws() -> None:
+    command = [sys.executable, "-m", "benchmarks.api", "--requests", "2000", "--times", "10", "--json"]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    results = json.loads(done.stdout)
+    assert len(results) > 10
+    assert {each["path"]: each["ratio"] for each in results if each["ratio"] > RATIO_MAX} == {}
+    assert {each["path"]: each["calls"] for each in results if each["calls"] > CALLS_MAX} == {}
