@@ -11,6 +11,7 @@ import pytest
 
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE, described
+from tests.build import tenant
 from tests.http_api import Api
 from trainyard.application.api.request_pages import RequestPages
 from trainyard.contracts.api import cursor_text, parse_cursor
@@ -222,3 +223,23 @@ def test_errors_of_the_service_are_told_without_its_words(
 
 def test_the_description_of_the_api_is_the_one_that_the_routes_make() -> None:
     assert described() == FILE.read_text(encoding="utf-8"), "make openapi"
+
+
+def test_algorithms_are_described_with_what_they_cost_in_the_tenants_tier(api: Api) -> None:
+    status, described = api.get("/v1/tenants/acme/algorithms")
+    assert (status, described["tier"]) == (200, "basic")
+    assert [each["name"] for each in described["items"]] == ["gradient-boosting", "linear"]
+    boosting = described["items"][0]
+    assert boosting["hyperparameters"][0] == {
+        "name": "max_iter",
+        "kind": "integer",
+        "default": 100,
+        "allowed": "a whole number from 1 to 5000",
+    }
+    small, large = boosting["instances"]
+    assert (small["data_mb_max"], small["training"]) == (10, ["ml.m5.large"])
+    assert Decimal(small["training_usd_per_hour"]) < Decimal(large["training_usd_per_hour"])
+    assert boosting["quality_min"] == 0.5
+    api.tenants.put(tenant(tier="gone"))
+    status, problem = api.get("/v1/tenants/acme/algorithms")
+    assert (status, "gone, is not in the policy" in problem["detail"]) == (409, True)

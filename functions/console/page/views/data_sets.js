@@ -2,7 +2,7 @@
 
 import { at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, field, panel } from "../dom.js";
-import { bytes } from "../format.js";
+import { bytes, count, usd } from "../format.js";
 import { table } from "../table.js";
 import { upload } from "../upload.js";
 import { explained } from "./request.js";
@@ -53,6 +53,9 @@ export function show(view, context) {
     el("div", { class: "panel" }, list.element),
   );
 
+  const algorithms = algorithmsOf(tenant);
+  view.append(panel("Algorithms", algorithms.element));
+
   async function trained(name) {
     const text = [el("p", {}, "Trains on all data uploaded so far, at the usual cost.")];
     if (!(await ask({ title: `Train ${name} again?`, action: "Train", text }))) return;
@@ -77,9 +80,43 @@ export function show(view, context) {
       Object.entries(described.data_sets).map(([name, own]) => [name, { ...described.settings, ...own }]),
     );
     list.update(items, { isAsked });
+    // They change with the policy, which is seldom.
+    if (!algorithms.hasRows) await algorithms.load();
     names.replaceChildren(...items.map((row) => el("option", { value: row.name })));
   }
   return { load, seconds: SECONDS };
+}
+
+/** Return a table of the algorithms that data sets may have, with what an hour of training costs. */
+function algorithmsOf(tenant) {
+  const sizes = (row) =>
+    row.instances.map((each) =>
+      el("div", {}, `up to ${count(each.data_mb_max)} MB: ${usd(each.training_usd_per_hour)}`),
+    );
+  const list = table({
+    key: (row) => row.name,
+    empty: "There are no algorithms.",
+    columns: [
+      { title: "Algorithm", head: true, cell: (row) => row.name },
+      { title: "Description", class: "text", cell: (row) => row.description || "–" },
+      {
+        title: "Hyperparameters",
+        class: "text",
+        cell: (row) =>
+          row.hyperparameters.map((each) =>
+            el("div", {}, `${each.name} = ${each.default ?? "its own"}: ${each.allowed}`),
+          ),
+      },
+      { title: "An hour of training", cell: sizes },
+    ],
+  });
+  const shown = { element: list.element, hasRows: false, load };
+  async function load() {
+    const { items } = await get(at`tenants/${tenant}/algorithms`);
+    list.update(items);
+    shown.hasRows = true;
+  }
+  return shown;
 }
 
 /** Return the panel in which a file is chosen, quoted and uploaded. */
