@@ -104,6 +104,7 @@ class Deployment:
     @property
     def policies(self) -> Policies:
         return Policies(
+            backoff=backoff,
             store=self.store,
             deployed=DEPLOYED.read_text(encoding="utf-8"),
             parse=lambda text, version: parse_policy(text, version, self.region),

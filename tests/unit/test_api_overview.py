@@ -12,6 +12,7 @@ from trainyard.application.api.overview import Overview
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.errors import Conflict, Throttled
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
 from trainyard.entrypoints import bootstrap
@@ -227,6 +228,10 @@ def test_another_policy_is_checked_and_compared_and_not_put_in_force(
         ("x: [", "not YAML"),
         ("a: &a [*a]", ""),
         ("x: " + "[" * 5000, ""),
+        ("[" * 100_000 + "]" * 100_000, "nested in more than 20 levels"),
+        ("- " * 20_000, "nested in more than 20 levels"),
+        ("a: " + "{a: " * 30 + "}" * 30, "nested in more than 20 levels"),
+        (POLICY + "".join(f"  t{number}: {number}\n" for number in range(2000)), "and 1980 more"),
         (BOMB, ""),
         (BOMB.replace("tiers", "windows"), ""),
         (BOMB.replace("tiers", "tenants"), ""),
@@ -277,6 +282,7 @@ def test_an_operator_puts_a_policy_in_force_and_a_second_one_is_told(api: Api, w
     assert applied["by"].startswith("operator ")
     assert with_policies.current().tier("basic").quota == 3  # type: ignore[union-attr]
     assert api.service.bell.rings, "what may start now starts"  # type: ignore[attr-defined]
+    assert api.post(path, higher, "operators")[1] == applied, "a call whose answer was lost"
     before = dict(api.store.items)
     status, problem = api.post(path, {"text": POLICY, "after": 0}, "operators")
     assert (status, problem["detail"][:33]) == (409, "another policy was applied meanwh")
@@ -310,3 +316,24 @@ def test_a_policy_without_an_algorithm_that_is_used_needs_force(api: Api, with_p
     status, problem = api.post(path, body, "operators")
     assert (status, "no algorithm mine, used by user" in problem["detail"]) == (409, True), problem
     assert api.post(path, body | {"force": True}, "operators")[0] == 200
+
+
+def test_a_policy_is_put_in_force_although_the_ledger_is_written_meanwhile(
+    api: Api, with_policies: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transact, met = api.store.transact, [Conflict("a pass was writing")] * 2
+
+    def contended(writes: Any) -> None:
+        if met:
+            raise met.pop()
+        transact(writes)
+
+    monkeypatch.setattr(api.store, "transact", contended)
+    monkeypatch.setattr(api.service.bell, "ring", lambda: (_ for _ in ()).throw(Throttled("not now")))
+    status, applied = api.post(
+        "/v1/service/policy", {"text": POLICY.replace("quota: 2", "quota: 3"), "after": 0}, "operators"
+    )
+    assert (status, applied["version"]) == (200, 1)
+    met[:] = [Conflict("a pass was writing")] * 9
+    status, _ = api.post("/v1/service/policy", {"text": POLICY, "after": 1}, "operators")
+    assert (status, with_policies.in_force().version) == (503, 1), "it can be tried again"

@@ -1,6 +1,6 @@
 // Calls of the HTTP API (docs/openapi.json).
 
-import { token } from "./session.js";
+import { isSignedIn, sessionNumber, token } from "./session.js";
 
 const SECONDS_MAX = 35; // the API answers within 30
 
@@ -59,13 +59,16 @@ export function post(address, body, headers = {}) {
   return call(address, { method: "POST", headers: { ...type, ...headers }, ...content });
 }
 
-async function call(address, options, isSecond = false) {
+async function call(address, options, { isSecond = false, session = sessionNumber() } = {}) {
+  if (!isSignedIn()) throw new SignedOut();
   const bearer = await token({ isRefused: isSecond }).catch(() => {
     throw new Offline();
   });
   const answer = bearer === null ? { status: 401 } : await fetched(address, options, bearer);
+  // Whoever has signed in since is told nothing of it.
+  if (session !== sessionNumber()) throw new SignedOut();
   if (answer.status === 401) {
-    if (bearer !== null && !isSecond) return call(address, options, true);
+    if (bearer !== null && !isSecond) return call(address, options, { isSecond: true, session });
     signedOut();
     throw new SignedOut();
   }
@@ -92,6 +95,9 @@ async function fetched(address, options, bearer) {
 }
 
 const keys = new Map();
+
+/** Forget what belongs to the user who has signed out. */
+export const forget = () => keys.clear();
 
 /**
  * Post what may happen once only: until it is answered, the same call of the same thing has the same key, however

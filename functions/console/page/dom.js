@@ -72,17 +72,23 @@ export function panel(title, ...children) {
 /** Return a message. kind: "bad", "good", or "" for a warning. */
 export const banner = (kind, ...text) => el("p", { class: `banner ${kind}` }, ...text);
 
+const busy = new WeakSet();
+
 /** Do what a button is for, once at a time; what goes wrong is said in `status`. */
 export async function act(button, status, action) {
-  if (button.disabled) return;
-  button.disabled = true;
+  if (busy.has(button)) return;
+  busy.add(button);
+  // One in a table would be replaced at the next update, and lose the focus.
+  const isAlone = !button.closest("table");
+  if (isAlone) button.disabled = true;
   status.replaceChildren();
   try {
     await action();
   } catch (error) {
     status.replaceChildren(banner("bad", error.message));
   } finally {
-    button.disabled = false;
+    busy.delete(button);
+    if (isAlone) button.disabled = false;
   }
 }
 

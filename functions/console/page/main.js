@@ -1,6 +1,6 @@
 // Starts the console: signs in, chooses the view that the address names, and keeps it up to date.
 
-import { get, leaveView, onSignedOut } from "./api.js";
+import { forget, get, leaveView, onSignedOut } from "./api.js";
 import { banner, closeDialogs, el } from "./dom.js";
 import { live } from "./live.js";
 import * as session from "./session.js";
@@ -108,7 +108,9 @@ async function identify(visit) {
   main.replaceChildren(el("p", { class: "starting" }, "Loading…"));
   showAccount("");
   try {
-    me = await get("v1/me");
+    const identified = await get("v1/me");
+    if (visit !== visits) return false;
+    me = identified;
     ({ version } = await session.readSettings());
     checkedAt = Date.now();
     return visit === visits;
@@ -126,7 +128,8 @@ async function identify(visit) {
 async function loaded(module) {
   if (Date.now() - checkedAt > SECONDS_BETWEEN_CHECKS * 1000) {
     const fresh = await session.readSettings({ isFresh: true }).catch(() => ({ version }));
-    if (fresh.version !== version) location.reload();
+    // An upload would be lost: then the page goes on as it is.
+    if (fresh.version !== version && !document.querySelector(".uploads progress")) location.reload();
     checkedAt = Date.now();
   }
   return module();
@@ -185,8 +188,11 @@ function showAccount(words) {
 
 async function signOut() {
   const { stopUploads } = await import("./upload.js");
-  stopUploads();
+  // While it is signed in: parts are discarded with the user's own token.
+  await stopUploads();
   session.signOut();
+  forget();
+  sessionStorage.clear();
   history.replaceState(null, "", "#/");
   await showSignIn();
 }
@@ -195,6 +201,7 @@ async function showSignIn(words = "") {
   visits += 1;
   leave();
   leave = () => {};
+  leaveView();
   me = null;
   closeDialogs();
   nav.replaceChildren();

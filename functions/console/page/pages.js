@@ -11,6 +11,7 @@ export function pages({ read, key }) {
   let shown = 1,
     generation = 0,
     kept = [],
+    beyond = [],
     next = null;
 
   /** Filtered pages may be empty, and yet others follow. */
@@ -33,9 +34,9 @@ export function pages({ read, key }) {
     }
     if (mine !== generation) return kept;
     const fresh = new Set(items.map(key));
-    const older = shown > PAGES_RELOADED_MAX ? kept.filter((item) => !fresh.has(key(item))) : [];
-    if (!older.length) next = cursor;
-    kept = [...items, ...older];
+    beyond = beyond.filter((item) => !fresh.has(key(item)));
+    if (shown <= PAGES_RELOADED_MAX) next = cursor;
+    kept = [...items, ...beyond];
     return kept;
   }
 
@@ -45,14 +46,16 @@ export function pages({ read, key }) {
     const answer = await page(next);
     if (mine !== generation) return;
     const present = new Set(kept.map(key));
-    kept = [...kept, ...answer.items.filter((item) => !present.has(key(item)))];
+    const added = answer.items.filter((item) => !present.has(key(item)));
+    kept = [...kept, ...added];
     next = answer.next;
     shown += 1;
+    if (shown > PAGES_RELOADED_MAX) beyond = [...beyond, ...added];
   }
 
   function reset() {
     generation += 1;
-    [shown, kept, next] = [1, [], null];
+    [shown, kept, beyond, next] = [1, [], [], null];
   }
 
   return { load, more, reset, items: () => kept, hasMore: () => next !== null };

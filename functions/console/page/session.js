@@ -8,6 +8,7 @@ const REFUSED = "NotAuthorizedException";
 let settings = null;
 let tokens = read();
 let refreshing = null;
+let number = 1;
 
 function read() {
   try {
@@ -18,6 +19,7 @@ function read() {
 }
 
 function keep(next) {
+  if (tokens === null && next !== null) number += 1;
   tokens = next;
   if (next) sessionStorage.setItem(KEY, JSON.stringify(next));
   else sessionStorage.removeItem(KEY);
@@ -35,8 +37,12 @@ export async function readSettings({ isFresh = false } = {}) {
 
 export const isSignedIn = () => tokens !== null;
 
+/** Return a number that is another one after each sign-in, and after the user has signed out. */
+export const sessionNumber = () => number;
+
 export const signOut = () => {
   const refreshToken = tokens?.refresh;
+  number += 1;
   keep(null);
   // In the background: whoever signs out need not wait for it.
   if (refreshToken) cognito("RevokeToken", { Token: refreshToken }).catch(() => {});
@@ -102,9 +108,12 @@ function settled(answer, username) {
     const named = answer.ChallengeParameters?.USER_ID_FOR_SRP || username;
     return new Challenge(answer.ChallengeName, answer.Session, named);
   }
-  const { IdToken, RefreshToken, ExpiresIn } = answer.AuthenticationResult;
-  keep({ id: IdToken, refresh: RefreshToken || tokens?.refresh, until: Date.now() + ExpiresIn * 1000 });
+  keep(tokensOf(answer.AuthenticationResult, null));
   return null;
+}
+
+function tokensOf({ IdToken, RefreshToken, ExpiresIn }, refreshToken) {
+  return { id: IdToken, refresh: RefreshToken || refreshToken, until: Date.now() + ExpiresIn * 1000 };
 }
 
 /** Sign in with a token of another issuer: it is checked by the API. */
@@ -133,12 +142,15 @@ export async function token({ isRefused = false } = {}) {
 }
 
 async function refresh() {
+  // Meanwhile the user may sign out, and another one in.
+  const former = tokens;
   try {
-    const parameters = { REFRESH_TOKEN: tokens.refresh };
-    settled(await cognito("InitiateAuth", { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: parameters }));
+    const body = { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: { REFRESH_TOKEN: former.refresh } };
+    const { AuthenticationResult: result } = await cognito("InitiateAuth", body);
+    if (tokens === former) keep(tokensOf(result, former.refresh));
   } catch (error) {
     // Anything else passes: the session may be as good as before.
     if (error.kind !== REFUSED) throw error;
-    keep(null);
+    if (tokens === former) keep(null);
   }
 }

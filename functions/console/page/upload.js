@@ -1,24 +1,28 @@
 // Puts files into S3 directly: by one PUT, or in parts. Uploads go on while the user looks at other pages.
 
-import { ApiError, at, post } from "./api.js";
+import { ApiError, at, post, SignedOut } from "./api.js";
 import { banner, el } from "./dom.js";
 import { bytes } from "./format.js";
 
 const TRIES = 4;
 const AT_ONCE = 3;
+const MOMENT_SECONDS = 3;
 const UNKNOWN =
   "It is not known yet whether the upload is complete. Before you try again, see whether it has a request.";
 
 const bars = document.querySelector(".uploads");
 const running = new Set();
 
-/** Stop all uploads: the user signs out. */
-export function stopUploads() {
-  for (const controller of running) controller.abort();
+/** Stop all uploads, since the user signs out, and discard their parts, if that takes no longer than a moment. */
+export async function stopUploads() {
+  for (const { controller } of running) controller.abort();
+  const ended = Promise.all([...running].map((each) => each.ended));
+  await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, MOMENT_SECONDS * 1000))]);
+  bars.replaceChildren();
 }
 
 /** Upload a file to a data set, and show how far it is; `requests` is where its request will be. */
-export async function upload(tenant, data_set, file, requests) {
+export function upload(tenant, data_set, file, requests) {
   const controller = new AbortController();
   const progress = el("progress", { max: file.size || 1, value: 0, "aria-label": `Upload of ${file.name}` });
   const text = el("span", {}, `Uploading ${file.name} to ${data_set}`);
@@ -32,43 +36,40 @@ export async function upload(tenant, data_set, file, requests) {
   );
   const ended = el("div", { role: "status" });
   bars.append(bar, ended);
-  running.add(controller);
   addEventListener("beforeunload", hold);
-  try {
-    await send(tenant, { data_set, name: file.name }, file, controller.signal, (sent) => {
-      progress.value = sent;
-      text.textContent = `Uploading ${file.name} to ${data_set}: ${bytes(sent)} of ${bytes(file.size)}`;
-    });
-    ended.append(
-      banner(
-        "good",
-        `${file.name} is uploaded. Its `,
-        el("a", { href: requests }, "request"),
-        " will appear in a few seconds. ",
-        dismiss(ended),
-      ),
-    );
-  } catch (error) {
-    const words = controller.signal.aborted
-      ? `The upload of ${file.name} was stopped. Nothing was saved.`
-      : `${file.name}: ${error.message}`;
-    ended.append(banner("bad", words, " ", dismiss(ended)));
-  } finally {
+  const sent = send(tenant, { data_set, name: file.name }, file, controller.signal, {
+    progressed: (count) => {
+      progress.value = count;
+      text.textContent = `Uploading ${file.name} to ${data_set}: ${bytes(count)} of ${bytes(file.size)}`;
+      // From here on, stopping would not say what became of it.
+      stop.disabled = count >= file.size;
+    },
+  });
+  const link = el("a", { href: requests }, "request");
+  const good = () =>
+    banner("good", `${file.name} is uploaded. Its `, link, " will appear in a few seconds. ", dismiss(ended));
+  const stopped = `The upload of ${file.name} was stopped. Nothing was saved.`;
+  const bad = (error) =>
+    banner("bad", controller.signal.aborted ? stopped : `${file.name}: ${error.message}`, " ", dismiss(ended));
+  const item = { controller };
+  item.ended = sent.then(good, bad).then((words) => {
+    ended.append(words);
     bar.remove();
-    running.delete(controller);
+    running.delete(item);
     if (!running.size) removeEventListener("beforeunload", hold);
-  }
+  });
+  running.add(item);
 }
 
 const hold = (event) => event.preventDefault();
 const dismiss = (element) =>
   el("button", { type: "button", class: "link", onclick: () => element.remove() }, "Dismiss");
 
-async function send(tenant, name, file, signal, progressed) {
+async function send(tenant, name, file, signal, options) {
   const place = await post(at`tenants/${tenant}/uploads`, { ...name, size_bytes: file.size });
-  if (place.url) return put(place.url, file, { signal, progressed });
+  if (place.url) return put(place.url, file, { signal, ...options });
   try {
-    const parts = await putParts(place.parts, file, signal, progressed);
+    const parts = await putParts(place.parts, file, signal, options);
     return await complete(at`tenants/${tenant}/uploads/${place.upload_id}/complete`, { ...name, parts });
   } catch (error) {
     if (!error.isUnknown) await post(at`tenants/${tenant}/uploads/${place.upload_id}/abort`, name).catch(() => {});
@@ -76,23 +77,34 @@ async function send(tenant, name, file, signal, progressed) {
   }
 }
 
-/** Put the parts, some at once, and return their numbers and entity tags. */
-async function putParts(parts, file, signal, progressed) {
+/** Put the parts, some at once, and return their numbers and entity tags; after a failure, no further one. */
+async function putParts(parts, file, signal, { progressed }) {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
   const sent = new Map();
-  const starts = parts.map((_, index) => parts.slice(0, index).reduce((sum, part) => sum + part.size_bytes, 0));
-  const waiting = parts.map((part, index) => ({ ...part, start: starts[index] }));
+  const waiting = [...parts];
   const done = [];
+  let start = 0;
   async function worker() {
-    for (let part = waiting.shift(); part; part = waiting.shift()) {
-      const { number, start, size_bytes: size, url } = part;
-      const told = (count) => {
-        sent.set(number, count);
+    for (let part = waiting.shift(); part && !either.aborted; part = waiting.shift()) {
+      const { number, size_bytes: size, url } = part;
+      const piece = file.slice(start, (start += size));
+      const count = (bytesSent) => {
+        sent.set(number, bytesSent);
         progressed([...sent.values()].reduce((sum, each) => sum + each, 0));
       };
-      done.push({ number, etag: await put(url, file.slice(start, start + size), { signal, progressed: told }) });
+      done.push({ number, etag: await put(url, piece, { signal: either, progressed: count }) });
     }
   }
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  const workers = Array.from({ length: AT_ONCE }, () =>
+    worker().catch((error) => {
+      failed.abort();
+      throw error;
+    }),
+  );
+  const results = await Promise.allSettled(workers);
+  const failure = results.find((result) => result.status === "rejected");
+  if (failure) throw failure.reason;
   return done.sort((a, b) => a.number - b.number);
 }
 
@@ -101,7 +113,7 @@ async function complete(address, body) {
   try {
     await post(address, body);
   } catch (error) {
-    if (error instanceof ApiError && error.status < 500) throw error;
+    if (error instanceof SignedOut || (error instanceof ApiError && error.status < 500)) throw error;
     const unknown = new Error(UNKNOWN);
     unknown.isUnknown = true;
     throw unknown;

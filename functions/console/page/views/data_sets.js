@@ -211,7 +211,9 @@ const suggested = (file) =>
 /** Return the column that is to be predicted, if the first line of a CSV file does not have it. */
 async function missingColumn(file, target) {
   if (!target || !/\.csv$/i.test(file.name)) return null;
-  const [header] = (await file.slice(0, HEADER_BYTES).text()).split(/\r?\n/, 1);
+  const [header, ...rest] = (await file.slice(0, HEADER_BYTES).text()).split(/\r?\n/, 2);
+  // Of a longer line, or one with separators in quotes, nothing can be said here.
+  if (!rest.length || /"[^"]*[,;\t|][^"]*"/.test(header)) return null;
   const columns = header
     .replace(/^\ufeff/, "")
     .split(/[,;\t|]/)

@@ -51,7 +51,11 @@ export function show(view, context) {
     whole.dataset.does = service.paused ? "resume" : "pause";
     whole.textContent = service.paused ? "Resume the service" : "Pause the service";
     whole.className = service.paused ? "" : "danger";
-    list.update(service.tiers, { isAsked });
+    const own = new Set(service.pauses.filter((pause) => pause.what === "tier").map((pause) => pause.name));
+    list.update(
+      service.tiers.map((tier) => ({ ...tier, isPausedItself: own.has(tier.name) })),
+      { isAsked },
+    );
   }
   return { load };
 }
@@ -73,7 +77,7 @@ function totals(service) {
 
 function listOf(mayChange) {
   const button = (row) => {
-    const verb = row.paused ? "resume" : "pause";
+    const verb = row.isPausedItself ? "resume" : "pause";
     return el(
       "button",
       {

@@ -10,7 +10,7 @@ const NOTE_LENGTH_MAX = 200;
 const SECONDS = 30;
 
 export function show(view, { linkOf, reload, mayChange }) {
-  const text = el("textarea", { class: "code", rows: "14", spellcheck: "false", wrap: "off" });
+  const text = el("textarea", { class: "code", rows: "14", spellcheck: "false", wrap: "off", readonly: true });
   const compare = el("button", { type: "button", class: "main", disabled: true }, "Compare with the one in force");
   const discard = el("button", { type: "button", hidden: true }, "Discard my changes");
   const apply = el("button", { type: "button", class: "danger", hidden: true }, "Apply");
@@ -83,6 +83,7 @@ export function show(view, { linkOf, reload, mayChange }) {
       const applied = await post("v1/service/policy", { ...body, note: answer.note });
       sessionStorage.removeItem(DRAFT);
       policy = null;
+      text.readOnly = true;
       await reload();
       changed();
       status.replaceChildren(banner("good", `Version ${applied.version} is in force.`));
@@ -110,10 +111,11 @@ export function show(view, { linkOf, reload, mayChange }) {
       policy = current;
       text.value = sessionStorage.getItem(DRAFT) ?? current.text;
       compare.disabled = false;
+      text.readOnly = false;
       discard.hidden = text.value === current.text;
     }
     const isOvertaken = policy.version !== current.version;
-    const overtaken = `Version ${current.version} has been applied since you opened this page: load it first. `;
+    const overtaken = `Version ${current.version} has been applied since you opened this page: load it below. `;
     fill(inForce, isOvertaken ? el("strong", {}, overtaken) : null, `In force: version ${current.version}.`);
   }
   return { load, seconds: SECONDS };
@@ -136,13 +138,13 @@ function listOf() {
   });
 }
 
-const isChanged = ({ now, other }) => JSON.stringify(now) !== JSON.stringify(other);
+const isChanged = ({ now, other }) => now?.reason !== other?.reason || now?.latest_start !== other?.latest_start;
 
 function summary({ diff, items, from_version: from }) {
   if (!diff.length) return `Nothing would change: it is the text of version ${from}.`;
   const changed = items.filter(isChanged).length;
-  if (!items.length) return "The policy is valid. Nothing waits now, so that no request would be affected.";
-  const affected = `${changed || "None"} of ${many(items.length, "waiting request")}`;
+  if (!items.length) return "The policy is valid. Nothing is waiting, so no request would be affected.";
+  const affected = `${changed || "None"} of the next ${many(items.length, "request")}`;
   return `The policy is valid. ${affected} would have another expected start, or wait for another reason.`;
 }
 
@@ -191,8 +193,8 @@ function requests(items, linkOf) {
         ],
       },
       { title: "Tier", cell: (row) => row.tier },
-      { title: "Expected start, in force", cell: (row) => expectedStart(row.now?.latest_start) },
-      { title: "Expected start, proposed", cell: (row) => expectedStart(row.other?.latest_start) },
+      { title: "Expected start, in force", cell: (row) => startOf(row.now) },
+      { title: "Expected start, proposed", cell: (row) => startOf(row.other) },
       {
         title: "Why it waits, in force",
         class: "text",
@@ -208,3 +210,6 @@ function requests(items, linkOf) {
   list.update([...items].sort((a, b) => Number(isChanged(b)) - Number(isChanged(a))));
   return list.element;
 }
+
+/** Return the expected start of a request that is among the next ones. */
+const startOf = (prospect) => (prospect === null ? "–" : expectedStart(prospect.latest_start));

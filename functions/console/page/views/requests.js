@@ -188,6 +188,7 @@ function canceller(tenant, rows, holder) {
       } catch (error) {
         if (!(error instanceof ApiError) || error.status !== 429 || waits === WAITS_MAX || isStopped) throw error;
         await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 5) * 1000));
+        if (isStopped) throw error;
       }
     }
   }

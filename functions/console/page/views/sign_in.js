@@ -79,6 +79,9 @@ function challengeForm(form, done, challenge) {
       ),
     );
   }
+  form.append(
+    el("button", { type: "button", class: "link", onclick: () => passwordForm(form, done) }, "Start again"),
+  );
   form.querySelector("input")?.focus();
 }
 

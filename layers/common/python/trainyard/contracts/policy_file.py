@@ -231,6 +231,12 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C where there is libyaml: the shipped policy is read at each cold start."""
 
 
+DEPTH_MAX = 20
+"""Levels of lists and mappings: a policy has eight."""
+FINDINGS_MAX = 20
+"""Wrong entries that a refusal names."""
+
+
 class _Loader(_Base):  # type: ignore[misc, valid-type]
     """Rejects duplicate keys; plain YAML silently keeps the last one. Leaves 22:00 as it is, which YAML 1.1 reads
     as a number of base 60.
@@ -273,14 +279,33 @@ def checked_values(text: str) -> dict[str, Any]:
 def validate_policy_file(text: str) -> PolicyFile:
     """Return the checked file; raises Refused, naming each bad entry with its line and the reason."""
     try:
+        _check_depth(text)
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         return PolicyFile.model_validate(document)
     except yaml.YAMLError as error:
         raise Refused(f"the policy is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        findings = [_finding(root, dict(violation)) for violation in error.errors(include_url=False)]
+        violations = error.errors(include_url=False)
+        findings = [_finding(root, dict(violation)) for violation in violations[:FINDINGS_MAX]]
+        more = len(violations) - FINDINGS_MAX
+        findings += [f"and {more} more"] if more > 0 else []
         raise Refused("the policy is invalid:\n  " + "\n  ".join(findings)) from error
+
+
+def _check_depth(text: str) -> None:
+    """Raise Refused for values that are nested so deeply that to build them could end the process.
+
+    The events of the text are read one after the other, whatever it contains.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_MAX:
+            raise Refused(f"the policy is invalid: values are nested in more than {DEPTH_MAX} levels")
 
 
 def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:

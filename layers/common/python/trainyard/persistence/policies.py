@@ -13,16 +13,22 @@ from trainyard.domain.resources import ResourceProfile, tier_slots
 from trainyard.domain.windows import Window
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.ledger import LEDGER, name_policy
-from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, listed
+from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Write, listed
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
 """The compiled policy in force: {of: digest of the text, values: see `CompiledPolicy`}. Under a key of its own, so
 that whoever may write it need not have permission to write the policy (template.yaml)."""
 _OVERTAKEN = "another policy was applied meanwhile: review it, then apply yours again"
+TRIES = 5
+"""Of a write that meets others of the ledger, which passes and ends of runs write all the time."""
 KEPT_BYTES_MAX = 350_000
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
+
+
+class Overtaken(Conflict):
+    """Another policy was put in force than the one that this one was compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,8 @@ class Policies:
     """Whether this one writes what is kept, or only reads it."""
     running_max: int
     """The deployment's own limit, which no policy can exceed."""
+    backoff: Callable[[int], None] = lambda _: None
+    """Waits before a further try of a write that met another one."""
     _read: dict[int, Policy] = field(default_factory=dict)
     """The version that was read last; a version never changes."""
 
@@ -111,8 +119,7 @@ class Policies:
 
     def check(self, text: str) -> Policy:
         """Return the policy that `apply` would put in force; raises Refused when it is invalid."""
-        if len(text.encode()) > TEXT_BYTES_MAX:
-            raise Refused(f"the policy has {len(text.encode()):,} bytes, at most {TEXT_BYTES_MAX:,} fit")
+        check_size(text)
         policy = self._capped(self.parse(text, self.in_force().version + 1))
         self._check_tiers(policy)
         _check_prices(policy)
@@ -125,21 +132,26 @@ class Policies:
         """
         policy = self.check(text)
         if after is not None and policy.version != after + 1:
-            raise Conflict(_OVERTAKEN)
+            raise Overtaken(_OVERTAKEN)
         item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note, "by": by}
         before = policy.version - 1
         overtaken = (Is("version", before),) if before else (Absent("version"),)
-        try:
-            self.store.transact(
-                [
-                    Put(IN_FORCE, item, overtaken),
-                    Put(_history_key(policy.version), item, (Absent("pk"),)),
-                    name_policy(policy.version),
-                ]
-            )
-        except Conflict as conflict:
-            raise Conflict(_OVERTAKEN) from conflict
-        return policy
+        writes: list[Write] = [
+            Put(IN_FORCE, item, overtaken),
+            Put(_history_key(policy.version), item, (Absent("pk"),)),
+            name_policy(policy.version),
+        ]
+        for number in range(TRIES):
+            try:
+                self.store.transact(writes)
+                return policy
+            except Conflict as conflict:
+                if conflict.failed:
+                    raise Overtaken(_OVERTAKEN) from conflict
+                if number == TRIES - 1:
+                    raise
+                self.backoff(number)
+        raise AssertionError("the last try returns or raises")
 
     def rollback(self, version: int, now: datetime, *, by: str = "", after: int | None = None) -> Policy:
         """Put an earlier version in force again, as a new version; raises Refused when there is none."""
@@ -187,6 +199,12 @@ class Policies:
 
     def _shipped(self) -> PolicyVersion:
         return PolicyVersion(version=0, applied_at=None, note="as deployed", text=self.deployed)
+
+
+def check_size(text: str) -> None:
+    """Raise Refused for a text that is too long to be kept."""
+    if len(text.encode()) > TEXT_BYTES_MAX:
+        raise Refused(f"the policy has {len(text.encode()):,} bytes, at most {TEXT_BYTES_MAX:,} fit")
 
 
 def _history_key(version: int) -> Key:

@@ -244,7 +244,10 @@ class Admitter:
         for tier in policy.tiers:
             first, complete = self.tables.queues.first(tier, now)
             skipped = self.tables.queues.set_aside(tier.name, limit=set_aside) if set_aside else []
-            queues += [self._with_many_entries(queue) for queue in (*first, *skipped)]
+            # One that was parked between the two reads is in both.
+            names = {queue.tenant_id for queue in first}
+            read = (*first, *(queue for queue in skipped if queue.tenant_id not in names))
+            queues += [self._with_many_entries(queue) for queue in read]
             partial |= set() if complete else {tier.name}
         ledger = self.tables.ledger.read()
         queues, expedited = self._with_expedited(queues, ledger) if ledger.expedited else (queues, {})

@@ -52,7 +52,7 @@ CURES = {
 }
 """Reason → what would let the request go; `cure_of` puts the names in."""
 
-SET_ASIDE_MAX = 50
+SET_ASIDE_MAX = 20
 """Queues of each tier that cannot start now, and are looked at when another policy is compared."""
 
 AFTER_BACK_OFF = "time only: it is tried again at the expected start"

@@ -2,16 +2,17 @@
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from trainyard.application.ports import Bell
 from trainyard.domain.algorithms import TRANSFORM_INSTANCE_TYPE
-from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.policy import Policy
 from trainyard.domain.tenants import Tenant, TenantState
-from trainyard.persistence.policies import Policies
+from trainyard.persistence.policies import Overtaken, Policies, PolicyVersion, check_size
 
 NAMED_MAX = 5
 """Tenants that a refusal names."""
@@ -82,6 +83,7 @@ class PolicyChanges:
         Raises Refused when it is invalid, when the deployment has no queues, pipelines or rights for it, when it
         removes the tier of a tenant, and, unless with `force`, when the next uploads of a tenant would be refused.
         """
+        check_size(text)
         wanted = self.policies.parse(text, 0)
         self._check_queues(wanted)
         self.jobs.check(wanted)
@@ -89,23 +91,30 @@ class PolicyChanges:
         _check_tiers(tenants, wanted)
         hurt = [] if force else list(_hurt(tenants, wanted))
         if hurt:
-            raise Refused(f"{'; '.join(hurt)}. Change these tenants first, or add --force")
+            raise Refused(f"{'; '.join(hurt)}. Change these tenants first, or force it (--force)")
         return self.policies.check(text)
 
     def apply(
         self, text: str, now: datetime, *, after: int, note: str = "", by: str = "", force: bool = False
-    ) -> Policy:
-        """Put a policy in force that somebody has compared with version `after`.
+    ) -> PolicyVersion:
+        """Put a policy in force that somebody has compared with version `after`; nothing changes where it is in
+        force already.
 
         Raises Refused as `check` does, and where another version has been put in force since.
         """
+        present = self.policies.in_force()
+        if present.text == text:
+            # Perhaps a call whose answer was lost.
+            return self.policies.version(present.version)
         self.check(text, force=force)
         try:
             applied = self.policies.apply(text, now, note=note, by=by, after=after)
-        except Conflict as conflict:
-            raise Refused(str(conflict)) from conflict
-        self.bell.ring()
-        return applied
+        except Overtaken as error:
+            raise Refused(str(error)) from error
+        # What waits starts with the next pass at the latest.
+        with suppress(Conflict, Throttled, OutcomeUnknown):
+            self.bell.ring()
+        return self.policies.version(applied.version)
 
     def _check_queues(self, wanted: Policy) -> None:
         """Raise Refused when a tier has no queue in this deployment: uploads of its tenants would be lost."""

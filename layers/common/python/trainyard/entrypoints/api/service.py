@@ -139,7 +139,8 @@ def show_policy_version(version: str) -> PolicyAnswer:
 @router.post("/v1/service/policy/check", summary="Check another policy", responses=results(PolicyCheck))
 def check_policy(body: PolicyBody) -> PolicyCheck:
     """Say whether it is valid, and how it differs from the one in force; changes nothing."""
-    allow_service(Access.READ_SERVICE)
+    principal = allow_service(Access.READ_SERVICE)
+    limit_calls(f"what-if#{principal.caller}", WHAT_IFS_MAX)
     policies = bootstrap.overview().policies
     before = policies.in_force()
     policies.check(body.text)
@@ -167,9 +168,16 @@ def apply_policy(body: PolicyChangeBody) -> PolicySummary:
     """
     principal = allow_service(Access.CHANGE_SERVICE)
     limit_calls(f"policy#{principal.caller}", POLICIES_MAX)
-    changes, now = bootstrap.policy_changes(), datetime.now(UTC)
-    changes.apply(body.text, now, after=body.after, note=body.note, by=principal.signature, force=body.force)
-    return policy_summary_of(changes.policies.in_force())
+    return policy_summary_of(
+        bootstrap.policy_changes().apply(
+            body.text,
+            datetime.now(UTC),
+            after=body.after,
+            note=body.note,
+            by=principal.signature,
+            force=body.force,
+        )
+    )
 
 
 def _policy(text: str) -> PolicyVersion:

@@ -36,11 +36,13 @@ def store_of(settings: Settings) -> DynamoStore:
 
 
 def policies_of(settings: Settings, *, keeps: bool = False) -> Policies:
+    from trainyard.adapters.aws.store import backoff
     from trainyard.contracts.compiled_policy import DEPLOYED, CheckedValues
     from trainyard.persistence.policies import Policies
 
     form = CheckedValues(region=settings.region)
     return Policies(
+        backoff=backoff,
         store=store_of(settings),
         deployed=DEPLOYED.read_text(encoding="utf-8"),
         parse=form.parse,
