@@ -47,7 +47,7 @@ QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of
 VERSION_DIGITS_MAX = 8
 WHAT_IFS_MAX = 10
 """Of a caller within ten seconds: each looks ahead four times."""
-POLICIES_MAX = 3
+POLICIES_MAX = 5
 """Of a caller within ten seconds: each reads all tenants."""
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
 
