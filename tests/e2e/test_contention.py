@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from local.cloud import REPOSITORY
 
 
+@pytest.mark.thorough
 def test_dispatchers_at_once_start_each_request_once_and_exceed_nothing() -> None:
     command = [sys.executable, "-m", "local.contention", "--dispatchers", "8", "--requests", "40"]
     # As pytest finds the packages (pyproject.toml), whatever the environment that runs it says.
