@@ -102,6 +102,7 @@ def test_a_pooled_tenant_gets_its_statement_below_its_prefix(
     assert where == f"s3://{harness.outputs['PoolBucket']}/poolpayer/{FOLDER}/2026-01.html"
 
 
+@pytest.mark.thorough
 def test_a_budget_that_is_spent_holds_the_next_training_back_until_it_is_raised(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,8 @@ from local.cloud import REGION
 from tests.e2e.conftest import Harness
 from trainyard.domain.tenants import Tenant
 
+pytestmark = pytest.mark.thorough
+
 SILO = ("corp", "corp1", "corp10", "corp-labs", "co")
 POOL = ("pond", "pond1", "pond10", "pond-labs", "po")
 IMPOSTERS = ("pond-/", "POND/", "pon/", "/", "pond1", "pond.")
