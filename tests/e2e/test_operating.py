@@ -67,6 +67,7 @@ def test_a_failed_request_is_tried_again_alone_or_in_bulk(
     assert "has uploaded nothing for data set 'nosuch'; its data sets are one, two" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_what_waits_is_stopped_in_bulk_after_a_look_and_a_pause_says_who_and_why(
     harness: Harness, capsys: Capture
 ) -> None:

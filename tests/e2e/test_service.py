@@ -633,6 +633,7 @@ def test_a_running_execution_can_be_stopped(harness: Harness) -> None:
     assert (request.state, harness.slots_used()) == (State.STOPPED, 0)
 
 
+@pytest.mark.thorough
 def test_a_name_that_is_taken_and_bad_wishes_are_refused(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

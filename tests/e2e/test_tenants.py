@@ -495,6 +495,7 @@ def build_estimator(algorithm, problem, chosen):
 """
 
 
+@pytest.mark.thorough
 def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
     harness: Harness, tmp_path: Path, capsys: Capture
 ) -> None:
