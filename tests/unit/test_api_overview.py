@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from trainyard.domain.errors import Conflict, Throttled
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
 from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.api.service import POLICIES_MAX, WHAT_IFS_MAX
 from trainyard.persistence.policies import Policies
+from trainyard.persistence.tenant_queues import TenantQueues
 
 
 @pytest.fixture
@@ -337,3 +340,53 @@ def test_a_policy_is_put_in_force_although_the_ledger_is_written_meanwhile(
     met[:] = [Conflict("a pass was writing")] * 9
     status, _ = api.post("/v1/service/policy", {"text": POLICY, "after": 1}, "operators")
     assert (status, with_policies.in_force().version) == (503, 1), "it can be tried again"
+    met[:] = [Conflict("its version is another one", failed=(0,))]
+    status, problem = api.post("/v1/service/policy", {"text": POLICY, "after": 1}, "operators")
+    assert (status, "another policy was applied" in problem["detail"]) == (409, True), "at the very same time"
+
+
+def test_another_policy_is_compared_for_those_too_that_passes_skip(
+    api: Api, with_policies: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/v1/service/policy/what-if"
+    skipped = api.enlist(1)
+    api.service.scheduler.operations.set_tenant_paused("basic", "acme", True, NOW)
+    assert get(api, "/v1/service/queue")[1]["items"] == []
+    (item,) = api.post(path, {"text": POLICY}, "viewers")[1]["items"]
+    assert (item["request_id"], item["now"]["reason"]) == (skipped.request_id, Reason.TENANT_PAUSED)
+    api.service.scheduler.operations.set_tenant_paused("basic", "acme", False, NOW)
+    # One that was paused between the two reads is in both, and shown once.
+    monkeypatch.setattr(TenantQueues, "set_aside", lambda self, tier, limit: [self.get(tier, "acme")])
+    assert len(api.post(path, {"text": POLICY}, "viewers")[1]["items"]) == 1
+
+
+def test_what_is_paused_is_shown_with_who_paused_it_and_why(api: Api) -> None:
+    api.enlist(1)
+    for body in ({"what": "tenant", "name": "acme", "reason": "asked us to"}, {"what": "tier", "name": "basic"}):
+        assert api.post("/v1/service/pause", body, "operators")[0] == 204
+    tier_pause, tenant_pause = get(api, "/v1/service")[1]["pauses"]
+    assert (tier_pause["what"], tier_pause["name"], tier_pause["reason"]) == ("tier", "basic", "")
+    assert (tenant_pause["what"], tenant_pause["name"], tenant_pause["reason"]) == (
+        "tenant",
+        "acme",
+        "asked us to",
+    )
+    assert tenant_pause["by"].startswith("operator ")
+    assert datetime.fromisoformat(tenant_pause["since"]) > datetime.now(UTC) - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/v1/service/policy", POLICIES_MAX), ("/v1/service/policy/what-if", WHAT_IFS_MAX)]
+)
+def test_what_takes_long_may_be_asked_for_less_often(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str, most: int
+) -> None:
+    limits: dict[str, int] = {}
+
+    def admit(caller: str, *, limit: int, now: datetime) -> int:
+        limits[caller.partition("#")[0]] = limit
+        return 0
+
+    monkeypatch.setattr(bootstrap, "call_limits", lambda: SimpleNamespace(admit=admit))
+    api.post(path, {"text": "x", **({"after": 0} if path.endswith("policy") else {})}, "operators")
+    assert limits[path.rpartition("/")[2]] == most
