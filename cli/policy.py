@@ -1,6 +1,5 @@
 """The policy: show, compare, apply and roll back."""
 
-import difflib
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -10,11 +9,9 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
+from trainyard.application.scheduling.policy_changes import differences
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import MB, Policy
-
-NAMED_MAX = 5
-"""Tenants that a refusal names."""
 
 
 def show(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -42,16 +39,7 @@ def diff(deployment: Deployment, arguments: Arguments) -> Answer:
 def _differences(deployment: Deployment, text: str, name: str) -> list[str]:
     """Return how a text differs from the policy in force, as a unified diff; [] if it does not."""
     before = deployment.policies.in_force()
-    return list(
-        difflib.unified_diff(
-            before.text.splitlines(),
-            text.splitlines(),
-            f"version {before.version}, in force",
-            name,
-            lineterm="",
-            n=2,
-        )
-    )
+    return differences(before.text, text, f"version {before.version}, in force", name)
 
 
 def history(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -18,6 +18,12 @@ export function legend(kinds) {
   );
 }
 
+/** Return an image of a size in pixels, with what a screen reader says of it. */
+function picture(width, height, description, ...parts) {
+  const viewBox = `0 0 ${width} ${height}`;
+  return svg("svg", { class: "chart", height, viewBox, role: "img", "aria-label": description }, parts);
+}
+
 /** Draw runs over time, in UTC. rows: [{ name, runs: [{ href, label, state, arrived, from, to }] }], in ms. */
 export function gantt(holder, { rows, from, to, description }) {
   const width = Math.max(holder.clientWidth, 280);
@@ -33,14 +39,7 @@ export function gantt(holder, { rows, from, to, description }) {
     svg("text", { class: "name", x: 0, y: index * ROW + 15 }, short(row.name, Math.floor(names / 7))),
     row.runs.map((run) => bar(run, index * ROW + 4, x)),
   ]);
-  const properties = {
-    class: "chart",
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": description,
-  };
-  holder.replaceChildren(svg("svg", properties, marks, bars));
+  holder.replaceChildren(picture(width, height, description, marks, bars));
   const more = rows.length - shown.length;
   if (more > 0) holder.append(el("p", { class: "quiet" }, `${more} more are not drawn: the table has all runs.`));
 }
@@ -96,17 +95,11 @@ export function columns(holder, { bars, description, unit = String, height = 150
   const label = (each, index) =>
     index % every === 0 &&
     svg("text", { x: left + (index + 0.5) * step, y: height - 5, "text-anchor": "middle" }, each.label);
-  const properties = {
-    class: "chart",
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": description,
-  };
   holder.replaceChildren(
-    svg(
-      "svg",
-      properties,
+    picture(
+      width,
+      height,
+      description,
       svg("line", { x1: left, x2: width, y1: height - bottom, y2: height - bottom }),
       svg("text", { x: left - 6, y: 12, "text-anchor": "end" }, unit(most)),
       svg("text", { x: left - 6, y: height - bottom, "text-anchor": "end" }, unit(0)),

@@ -1,6 +1,5 @@
 """What the HTTP API answers to operators."""
 
-import difflib
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -176,12 +175,6 @@ def policy_summary_of(version: PolicyVersion) -> PolicySummary:
 
 def policy_of(version: PolicyVersion) -> PolicyAnswer:
     return PolicyAnswer(**policy_summary_of(version).model_dump(), text=version.text)
-
-
-def differences(before: str, after: str) -> list[str]:
-    """Return how a text differs from another one, as the lines of a unified diff."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "in force", "checked", lineterm="", n=2)
-    return list(lines)
 
 
 def service_of(state: ServiceState) -> ServiceAnswer:

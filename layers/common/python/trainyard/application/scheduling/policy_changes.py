@@ -1,5 +1,6 @@
 """Policy changes: what a deployment and its tenants must allow before another policy is put in force."""
 
+import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -124,6 +125,12 @@ class PolicyChanges:
                 f"there is no queue for tier {', '.join(missing)}: add it to TierQueues in template.yaml and "
                 "deploy, then apply the policy"
             )
+
+
+def differences(before: str, after: str, name_before: str = "in force", name_after: str = "checked") -> list[str]:
+    """Return how a text differs from another one, as the lines of a unified diff; [] if it does not."""
+    lines = (before.splitlines(), after.splitlines())
+    return list(difflib.unified_diff(*lines, name_before, name_after, lineterm="", n=2))
 
 
 def _check_tiers(tenants: list[Tenant], wanted: Policy) -> None:

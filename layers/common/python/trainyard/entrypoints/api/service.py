@@ -6,6 +6,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import Field
 
+from trainyard.application.scheduling.policy_changes import differences
 from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
 from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
@@ -18,7 +19,6 @@ from trainyard.contracts.api_overview import (
     ServiceAnswer,
     TenantList,
     WhatIfAnswer,
-    differences,
     policy_of,
     policy_summary_of,
     queue_of,
