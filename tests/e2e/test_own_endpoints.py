@@ -207,7 +207,7 @@ def test_an_endpoint_for_which_there_is_no_quota_or_that_never_gets_ready_leaves
     for number, fault, reason in ((2, quota, "ml.m5.large for endpoint usage"), (3, slow, "is being created")):
         harness.cloud.plant_faults(fault)
         trained(harness, bucket, "patient", number)
-        version = eventually(lambda: given_up(served(harness, capsys, "patient").get(number)), 120)  # noqa: B023
+        version = eventually(lambda: given_up(served(harness, capsys, "patient").get(number)), 300)  # noqa: B023
         assert reason in version["reason"]
         capsys.readouterr()
         assert harness.run("predict", "patient", "wine", str(rows), "--json") == 0
