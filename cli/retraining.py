@@ -10,14 +10,16 @@ from cli.deployment import Deployment
 from cli.requests import matching, view
 from cli.show import Answer
 from cli.text import counted, say
+from cli.values import hyperparameter
 from cli.waiting import awaited
 from trainyard.application.api.trainings import RETRIED
+from trainyard.contracts.overrides import overrides_values
 from trainyard.domain.announcements import APPLICATION_SOURCE
-from trainyard.domain.arrivals import NO_DATA_SET, retraining_id
+from trainyard.domain.arrivals import NO_DATA_SET, check_overrides, retraining_id
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
-from trainyard.domain.requests import Cause, Request, RequestKind, State
+from trainyard.domain.requests import Cause, Overrides, Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 
 NAMED_MAX = 20
@@ -39,6 +41,8 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
         detail["ready_by"] = _moment(arguments.ready_by, now).isoformat()
     if arguments.priority is not None:
         detail["priority"] = arguments.priority
+    if arguments.algorithm or arguments.hyperparameters:
+        detail["overrides"] = _overrides(deployment, tenant, arguments)
     event_id = _ask(deployment, tenant.tenant_id, detail)
     if arguments.wait:
         find = _asked_for(deployment, {event_id: tenant.tenant_id}, now)
@@ -48,6 +52,16 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
         data={"EventId": event_id},
         lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id} -w"],
     )
+
+
+def _overrides(deployment: Deployment, tenant: Tenant, arguments: Arguments) -> dict[str, Any]:
+    """Return what the training is to have instead of its data set's settings; raises Refused."""
+    if not arguments.data_set:
+        raise Refused("--algorithm and --hyperparameter are for one training: add --data-set NAME")
+    given = dict(hyperparameter(text) for text in arguments.hyperparameters)
+    overrides = Overrides(algorithm=arguments.algorithm or None, hyperparameters=tuple(sorted(given.items())))
+    check_overrides(tenant, arguments.data_set, overrides, deployment.policies.current())
+    return overrides_values(overrides) or {}
 
 
 def retry(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -73,11 +87,13 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
                 "model can be tried again"
             )
     targets = list(dict.fromkeys((request.tenant_id, request.data_set) for request in requests))
+    overrides = {(request.tenant_id, request.data_set): request.overrides for request in requests}
     if not arguments.request_ids and not arguments.yes:
         return _would_retry(requests, targets)
     now, events = datetime.now(UTC), {}
     for number, (tenant_id, data_set) in enumerate(targets, start=1):
-        detail = {"reason": "retried on the command line", "data_set": data_set}
+        detail: dict[str, Any] = {"reason": "retried on the command line", "data_set": data_set}
+        detail["overrides"] = overrides_values(overrides[tenant_id, data_set])
         events[_ask(deployment, tenant_id, detail)] = tenant_id
         if number % 25 == 0:
             say(f"asked for {number} of {len(targets)}")

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import jsonschema
 import pytest
 
-from testing.memory_ports import MemoryRetrainings, MemoryTenants
+from testing.memory_ports import MemoryReports, MemoryRetrainings, MemoryTenants
 from testing.memory_serving import MemoryModelPackages
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE
@@ -26,6 +26,7 @@ from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
 from trainyard.application.api.request_pages import RequestPages
+from trainyard.application.api.runs import LogLine, LogPosition, Runs
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.scheduling.explain import Explain
@@ -34,6 +35,7 @@ from trainyard.application.scheduling.policy_changes import JobLimits, PolicyCha
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
+from trainyard.domain.executions import JobFacts
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request
@@ -41,7 +43,7 @@ from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.arrival_limits import ArrivalLimits
-from trainyard.persistence.book import Totals
+from trainyard.persistence.book import Book, Totals
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.model_versions import ModelVersions
@@ -88,6 +90,19 @@ class MemoryUploads:
     def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
         if self.begun.get(upload_id) == f"{tenant.bucket}/{key}":
             del self.begun[upload_id]
+
+
+class MemoryJobLogs:
+    """What jobs printed: job's ARN → its lines, a second apart."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[str]] = {}
+
+    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition]:
+        first = position.milliseconds // 1000 + position.skipped
+        lines = self.lines.get(job.arn, [])[first : first + limit]
+        shown = [LogLine(after(first + number), text) for number, text in enumerate(lines)]
+        return shown, LogPosition((first + len(lines) - 1) * 1000, 1) if lines else position
 
 
 class MemoryResults:
@@ -156,6 +171,7 @@ class Api:
         self.pages = RequestPages(requests=self.requests)
         self.retrainings = MemoryRetrainings()
         self.packages, self.predictions, self.storage = MemoryModelPackages(), MemoryPredictions(), MemoryUploads()
+        self.logs, self.reports = MemoryJobLogs(), MemoryReports()
         self.counted: list[Update] = []
         self.totals: list[Totals] = []
         self.limits = CallLimits(update=self.counted.append)
@@ -207,6 +223,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "runs": lambda: Runs(book=Book(store=self.store), reports=self.reports, logs=self.logs),
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: self.trainings,
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),

@@ -76,11 +76,20 @@ RETRAIN = Command(
         help="When the model is to be ready: 2026-11-28T06:00+01:00, or 06:00 UTC.",
     ),
     option("--priority", type=click.IntRange(0, 9), help="Among the tenant's requests; 9 is first."),
+    option("--algorithm", metavar="NAME", help="Of this training alone, instead of the data set's."),
+    option(
+        "--hyperparameter",
+        "hyperparameters",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Of this training alone; may be repeated.",
+    ),
     WAIT,
     help="Request a new training on the data already uploaded.",
     examples=[
         "trainyard retrain acme --data-set churn",
         'trainyard retrain acme --ready-by "06:00 Europe/Zurich"',
+        "trainyard retrain acme --data-set churn --algorithm linear --hyperparameter max_iter=200",
     ],
 )
 REQUESTS = Command(

@@ -8,11 +8,19 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.entrypoints.api import costs, data_sets, me, models, requests, tenant
+from trainyard.entrypoints.api import costs, data_sets, me, models, requests, runs, tenant
 from trainyard.entrypoints.api.calls import logger
 from trainyard.entrypoints.api.http import resolver_of, respond
 
-app = resolver_of(me.router, tenant.router, data_sets.router, requests.router, models.router, costs.router)
+app = resolver_of(
+    me.router,
+    tenant.router,
+    data_sets.router,
+    requests.router,
+    runs.router,
+    models.router,
+    costs.router,
+)
 
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)

@@ -220,7 +220,7 @@ def test_a_retraining_is_the_same_request_whatever_is_uploaded_before_it_is_deli
     ids = set()
     for number in (1, 2):
         content = replace(request(number).content, key=f"incoming/churn/{number}.csv")
-        api.service.data_sets.contents = {("acme", "churn"): content}  # type: ignore[attr-defined]
+        api.service.data_sets.objects = {("acme", "churn"): [content]}  # type: ignore[attr-defined]
         ((judgement,),) = api.service.intake.receive([asked], after(0))  # type: ignore[misc]
         ids.add(judgement.request_id)
     assert ids == {retraining_id("acme", "churn", "e")}

@@ -7,6 +7,8 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from trainyard.adapters.aws import job_logs
+from trainyard.application.api.runs import LogPosition
+from trainyard.domain.errors import Throttled
 from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 
@@ -100,3 +102,45 @@ def test_an_empty_page_at_the_end_of_a_log_is_followed_back(answers: Any) -> Non
     empty = {"events": [], "nextBackwardToken": "b/1"}
     answers(streams, empty, empty)
     assert job_logs.last_lines(JOB) == [], "the same token again is the beginning"
+
+
+def page(*events: dict[str, Any], token: str | None = None) -> dict[str, Any]:
+    return {"events": list(events)} | ({"nextToken": token} if token else {})
+
+
+def test_a_page_of_a_log_goes_on_where_the_last_one_ended(answers: Any) -> None:
+    same = event(2) | {"eventId": "2b", "message": "again\n"}
+    logs = answers(
+        page(token="1"),
+        page(event(1), token="2"),
+        page(event(2), same),
+        page(event(2), same, event(3)),
+        page(event(3)),
+    )
+    reader, millisecond = job_logs.CloudWatchJobLogs(), event(2)["timestamp"]
+    lines, following = reader.read(JOB, LogPosition(), 3)
+    assert [line.text for line in lines] == ["line 1", "line 2", "again"]
+    assert following == LogPosition(millisecond, 2)
+    lines, following = reader.read(JOB, following, 3)
+    assert [line.text for line in lines] == ["line 3"], "none is read twice"
+    assert reader.read(JOB, following, 3) == ([], following)
+    first, second, third, after, _ = logs.asked
+    assert (first["limit"], third["limit"], "nextToken" in first) == (3, 2, False)
+    assert (second["nextToken"], third["nextToken"]) == ("1", "2")
+    assert (after["startTime"], after["limit"]) == (millisecond, 5)
+    assert first["logStreamNamePrefix"] == "pipelines-abc-Train-1/"
+
+
+def test_a_page_of_a_job_without_a_log_has_no_lines_and_of_endless_empty_pages_neither(answers: Any) -> None:
+    reader = job_logs.CloudWatchJobLogs()
+    answers(NO_GROUP)
+    assert reader.read(JOB, LogPosition(5, 1), 3) == ([], LogPosition(5, 1))
+    logs = answers(*(page(token="x") for _ in range(100)))
+    assert reader.read(JOB, LogPosition(), 3) == ([], LogPosition())
+    assert len(logs.asked) == job_logs.FILTER_PAGES_MAX
+    answers(DENIED)
+    with pytest.raises(ClientError):
+        reader.read(JOB, LogPosition(), 3)
+    answers(ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "FilterLogEvents"))
+    with pytest.raises(Throttled):
+        reader.read(JOB, LogPosition(), 3)

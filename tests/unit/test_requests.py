@@ -20,6 +20,7 @@ from trainyard.domain.requests import (
     Estimate,
     KeyUploads,
     Outcome,
+    Overrides,
     Request,
     RequestKind,
     State,
@@ -49,6 +50,7 @@ EVERYTHING = Request(
     arrived_at=after(1),
     due_at=after(2),
     alone=True,
+    overrides=Overrides(algorithm="linear", hyperparameters=(("max_iter", 5), ("share", 1.0))),
     uploads=(
         KeyUploads(
             key=content().key,
@@ -207,7 +209,7 @@ LASTING = {
         "stop_asked_at",
         "outcome",
     ),
-    *("risk_minutes", "miss_published", "kind"),
+    *("risk_minutes", "miss_published", "kind", "overrides"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

@@ -11,8 +11,9 @@ from trainyard.application.api.quotes import Quote
 from trainyard.application.api.uploads import Upload
 from trainyard.application.scheduling.explain import BudgetAccount, Explanation
 from trainyard.contracts.api import Receipt
+from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.receipts import receipt_of, waiting_of, without_account
-from trainyard.domain.requests import Estimate, Request, State
+from trainyard.domain.requests import Estimate, Overrides, Request, State
 from trainyard.domain.tenants import Tenant
 
 
@@ -33,6 +34,11 @@ class RequestAnswer(_Answer):
     tier: str
     data_set: str
     state: State
+    algorithm: str
+    overrides: Annotated[
+        OverridesValues | None,
+        Field(description="What it was asked for with, in place of the settings of its data set"),
+    ]
     arrived_at: datetime
     admitted_at: Annotated[datetime | None, Field(description="When its last attempt got a slot")]
     started_at: datetime | None
@@ -198,6 +204,8 @@ def request_of(request: Request) -> RequestAnswer:
         tier=request.tier,
         data_set=request.data_set,
         state=request.state,
+        algorithm=request.algorithm,
+        overrides=_overrides(request.overrides),
         arrived_at=request.arrived_at,
         admitted_at=request.admitted_at,
         started_at=request.started_at,
@@ -270,6 +278,11 @@ def model_of(model: Model) -> ModelAnswer:
         deployment=deployed.state.value if deployed else None,
         deployment_reason=without_account(deployed.reason) if deployed else None,
     )
+
+
+def _overrides(overrides: Overrides | None) -> OverridesValues | None:
+    values = overrides_values(overrides)
+    return None if values is None else OverridesValues.model_validate(values)
 
 
 def _expected(expected: Estimate | None) -> Expected | None:

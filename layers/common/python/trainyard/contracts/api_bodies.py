@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.api import DataSet
 from trainyard.contracts.events import Moment
+from trainyard.contracts.overrides import OverridesValues
 from trainyard.domain.aliases import Environment
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, Decision
 from trainyard.domain.requests import PRIORITY_MAX
@@ -35,6 +36,10 @@ class TrainingBody(_Body):
     data_set: DataSet
     ready_by: Annotated[Moment | None, Field(description="When the model is to be ready")] = None
     priority: Annotated[int | None, Field(ge=0, le=PRIORITY_MAX, strict=True)] = None
+    overrides: Annotated[
+        OverridesValues | None,
+        Field(description="Of this training alone, in place of the settings of its data set"),
+    ] = None
 
 
 class QuoteBody(_Body):

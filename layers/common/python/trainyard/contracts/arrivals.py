@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from trainyard.contracts.events import Envelope, Event, Moment, explain
+from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
@@ -61,6 +62,8 @@ class RetrainingDetail(Event):
     ready_by: Moment | None = None
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
+    overrides: OverridesValues | None = None
+    """Of this training alone; None for what the data sets' settings say."""
 
 
 class RetrainingRequested(Envelope):
@@ -78,6 +81,7 @@ class RetrainingRequested(Envelope):
             data_set=self.detail.data_set,
             ready_by=self.detail.ready_by,
             priority=self.detail.priority,
+            overrides=self.detail.overrides.to_overrides() if self.detail.overrides else None,
         )
 
 
@@ -122,6 +126,7 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
                 "data_set": asked.data_set,
                 "ready_by": asked.ready_by.isoformat() if asked.ready_by else None,
                 "priority": asked.priority,
+                "overrides": overrides_values(asked.overrides),
             },
         }
     )

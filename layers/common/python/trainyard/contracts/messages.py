@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from trainyard.contracts.events import Moment, explain
+from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, RequestKind, Submission
 
@@ -37,13 +38,18 @@ class TrainingRequestMessage(BaseModel):
     alone: bool = False
     priority: int = Field(default=0, ge=0, le=PRIORITY_MAX)
     deadline: Moment | None = None
+    overrides: OverridesValues | None = None
     content: ContentMessage
 
 
 def training_request_body(submission: Submission) -> str:
     """Return the SQS body that carries `submission`."""
     return TrainingRequestMessage.model_validate(
-        {**_fields(submission), "content": ContentMessage.model_validate(submission.content)}
+        {
+            **_fields(submission),
+            "content": ContentMessage.model_validate(submission.content),
+            "overrides": overrides_values(submission.overrides),
+        }
     ).model_dump_json()
 
 
@@ -52,7 +58,8 @@ def parse_training_request(body: str) -> Submission:
     try:
         message = TrainingRequestMessage.model_validate_json(body)
         return Submission(
-            **message.model_dump(exclude={"schema_version", "content"}),
+            **message.model_dump(exclude={"schema_version", "content", "overrides"}),
+            overrides=message.overrides.to_overrides() if message.overrides else None,
             content=Content(**message.content.model_dump()),
         )
     except ValidationError as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
+from trainyard.contracts.overrides import PARAMETER_LENGTH_MAX
 from trainyard.contracts.policy_file import BudgetUsd
 from trainyard.domain.algorithms import ALGORITHM_NAME
 from trainyard.domain.deadlines import parse_ready_by
@@ -35,8 +36,6 @@ _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\
 _KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _LICENSE = r"^(arn:aws[a-z-]*:license-manager:[a-z0-9-]*:[0-9]{0,12}:license:[A-Za-z0-9-]+)?$"
 _AlgorithmName = Annotated[str, Field(pattern=ALGORITHM_NAME)]
-PARAMETER_LENGTH_MAX = 1024
-"""Characters of a pipeline parameter's value (SageMaker API reference, Parameter)."""
 _SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|days)\)|cron\([^()]{9,100}\)")
 
 

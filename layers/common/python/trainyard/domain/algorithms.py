@@ -113,6 +113,11 @@ class Algorithm:
     """The metric that must reach the tier's `quality_min`; "auto" leaves the choice to the evaluation."""
 
     @property
+    def images(self) -> tuple[str, ...]:
+        """Return its own container images, which the jobs of whoever uses it pull."""
+        return tuple(uri for uri in (self.training_image_uri, self.processing_image_uri) if uri)
+
+    @property
     def brings_code(self) -> bool:
         """Tell whether its jobs run scripts or an image that are not the deployment's."""
         return any((self.code_uri, self.training_image_uri, self.processing_image_uri))

@@ -7,7 +7,7 @@ from datetime import datetime
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set, request_id
 from trainyard.domain.policy import Policy, TierPolicy
-from trainyard.domain.requests import Content, RequestKind
+from trainyard.domain.requests import Content, Overrides, RequestKind
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.tenants import Tenant, TenantState
 
@@ -40,6 +40,7 @@ class RetrainingAsked:
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = None
     """None for what the data sets' settings say."""
+    overrides: Overrides | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ def data_set_of(tenant: Tenant, key: str) -> str:
     return data_set
 
 
-def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
+def check_welcome(tenant: Tenant, content: Content, policy: Policy, overrides: Overrides | None = None) -> None:
     """Raise Refused, with the reason its sender reads, unless this upload may become a request."""
     tier = _tier_of(tenant, policy)
     if not has_plain_key(content.key):
@@ -156,7 +157,10 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
         )
     if content.size_bytes == 0:
         raise Refused("the object is empty: upload a CSV file with a header line and rows", kind="empty")
-    algorithm = policy.algorithm(tenant.settings_for(data_set_of(tenant, content.key)).algorithm)
+    data_set = data_set_of(tenant, content.key)
+    if overrides is not None:
+        check_overrides(tenant, data_set, overrides, policy)
+    algorithm = policy.algorithm(tenant.settings_for(data_set, overrides).algorithm)
     if not algorithm.reads(content.key):
         raise Refused(
             f"{algorithm.name} reads {algorithm.input_format} from objects that end in "
@@ -170,6 +174,24 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
             f"the object has {content.size_bytes:,} bytes; tier {tier.name} allows at most "
             f"{largest:,}: split it, or move to a larger tier",
             kind="too large",
+        )
+
+
+def check_overrides(tenant: Tenant, data_set: str, overrides: Overrides, policy: Policy) -> None:
+    """Raise Refused, naming what is possible, unless a single training of a tenant may have these."""
+    settings = tenant.settings_for(data_set, overrides)
+    try:
+        algorithm = policy.algorithm(settings.algorithm)
+        algorithm.chosen(dict(settings.hyperparameters))
+    except Refused as refusal:
+        raise Refused(str(refusal), kind="overrides") from refusal
+    chosen_before = {each.algorithm for each in (tenant.settings, *tenant.data_sets.values())}
+    pulled = {uri for name in chosen_before if name in policy.catalogue for uri in policy.catalogue[name].images}
+    if set(algorithm.images) - pulled:
+        raise Refused(
+            f"algorithm {algorithm.name} has an image of its own, which trainings of {tenant.tenant_id} may not "
+            "use until it is the algorithm of one of its data sets: ask the provider to set it for one",
+            kind="overrides",
         )
 
 

@@ -71,7 +71,7 @@ def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, 
     """Return the container images that the tenant's jobs pull."""
     names = {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
     algorithms = [policy.catalogue[name] for name in sorted(names) if name in policy.catalogue]
-    own = {uri for a in algorithms for uri in (a.training_image_uri, a.processing_image_uri) if uri}
+    own = {uri for algorithm in algorithms for uri in algorithm.images}
     return tuple(sorted(own | {defaults.training_image_uri, defaults.processing_image_uri}))
 
 
@@ -111,7 +111,7 @@ def pipeline_parameters(
     assert request.tenant_id == tenant.tenant_id, "a run belongs to one tenant"
     if not tenant.owns(request.content.uri):
         raise Refused("the tenant's storage has moved since the upload: upload the data again")
-    settings = tenant.settings_for(request.data_set)
+    settings = tenant.settings_for(request.data_set, request.overrides)
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
     runtime_max = request.runtime_max_seconds or int(tier.runtime_max.total_seconds())

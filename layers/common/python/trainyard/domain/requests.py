@@ -149,6 +149,16 @@ class RequestKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a single training is to have instead of what its data set's settings say."""
+
+    algorithm: str | None = None
+    """None for that of the settings."""
+    hyperparameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    """Those of the settings apply beside them, unless another algorithm is chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A request as intake accepts it and a tier queue carries it: not yet in a tenant queue."""
 
@@ -167,6 +177,8 @@ class Submission:
     """Among the requests of its tenant, from 0 to PRIORITY_MAX."""
     deadline: datetime | None = None
     """When its model is to be ready."""
+    overrides: Overrides | None = None
+    """A request that has some is trained on by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +199,7 @@ class Request:
     """The earliest time of admission: the end of its quiet period, or of a back-off."""
     kind: RequestKind = RequestKind.TRAINING
     alone: bool = False
+    overrides: Overrides | None = None
     uploads: tuple[KeyUploads, ...] = ()
     """What was merged into it."""
     data_bytes: int = 0

@@ -1,9 +1,11 @@
 """The tenant's record: from it, and from the policy, every parameter of a run derives."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from trainyard.domain.algorithms import family_of
+from trainyard.domain.requests import Overrides
 from trainyard.domain.serving import ServingSettings
 
 
@@ -139,9 +141,19 @@ class Tenant:
         """Return data set → expression of those whose stored rows are predicted on a schedule."""
         return {name: settings.transform for name, settings in self.data_sets.items() if settings.transform}
 
-    def settings_for(self, data_set: str) -> TrainingSettings:
-        return self.data_sets.get(data_set, self.settings)
+    def settings_for(self, data_set: str, overrides: Overrides | None = None) -> TrainingSettings:
+        """Return the settings of a data set, or of a single training of it."""
+        settings = self.data_sets.get(data_set, self.settings)
+        return settings if overrides is None else _overridden(settings, overrides)
 
     def owns(self, uri: str) -> bool:
         """Tell whether an S3 URI lies inside the tenant's root."""
         return uri.startswith(f"s3://{self.bucket}/{self.root}")
+
+
+def _overridden(settings: TrainingSettings, overrides: Overrides) -> TrainingSettings:
+    algorithm = overrides.algorithm or settings.algorithm
+    # Those of another algorithm mean nothing to this one.
+    is_same = family_of(algorithm) == family_of(settings.algorithm)
+    given = dict(settings.hyperparameters if is_same else ()) | dict(overrides.hyperparameters)
+    return replace(settings, algorithm=algorithm, hyperparameters=tuple(sorted(given.items())))

@@ -1,5 +1,6 @@
 """Requests, tenant queues and executions as items of the store, and back."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from trainyard.domain.requests import (
     Estimate,
     KeyUploads,
     Outcome,
+    Overrides,
     Request,
     RequestKind,
     State,
@@ -73,6 +75,7 @@ def request_item(request: Request) -> Item:
         "kind": None if request.kind is RequestKind.TRAINING else request.kind.value,
         "alone": request.alone,
         "miss_published": request.miss_published,
+        "overrides": _overrides_item(request.overrides),
         "content": content_item(request.content),
         "uploads": [_uploads_item(uploads, request.content) for uploads in request.uploads],
         "owner": owner(request.tenant_id, request.data_set),
@@ -100,6 +103,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         kind=RequestKind(item.get("kind", RequestKind.TRAINING)),
         alone=bool(item["alone"]),
         miss_published=bool(item.get("miss_published", False)),
+        overrides=_overrides_from(item.get("overrides")),
         content=content_from(item["content"]),
         uploads=tuple(_uploads_from(uploads, item["content"]) for uploads in item["uploads"]),
         history=tuple(map(_change_from, item.get("history", ()))),
@@ -107,6 +111,21 @@ def request_from(item: Mapping[str, Any]) -> Request:
         ahead=tuple(item.get("ahead", ())),
         expected=estimate_from(item["expected"]) if "expected" in item else None,
         outcome=_outcome(outcome) if outcome else None,
+    )
+
+
+def _overrides_item(overrides: Overrides | None) -> Item | None:
+    if overrides is None:
+        return None
+    # DynamoDB knows no 1.0 beside 1.
+    return {"algorithm": overrides.algorithm, "hyperparameters": json.dumps(dict(overrides.hyperparameters))}
+
+
+def _overrides_from(item: Mapping[str, Any] | None) -> Overrides | None:
+    if item is None:
+        return None
+    return Overrides(
+        algorithm=item["algorithm"], hyperparameters=tuple(json.loads(item["hyperparameters"]).items())
     )
 
 

@@ -2,7 +2,7 @@
 container whose name begins with the job's (developer guide, "CloudWatch Logs for Amazon SageMaker AI").
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.errors import code_of
+from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.application.api.runs import LogLine, LogPosition
 from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 
@@ -49,11 +50,57 @@ def printed(job: JobFacts, *, since: datetime | None = None) -> Iterator[Printed
                 return
             raise
         for event in page["events"]:
-            at = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-            yield Printed(event["eventId"], at, event["message"].rstrip("\r\n"))
+            yield Printed(event["eventId"], _time(event), event["message"].rstrip("\r\n"))
         if "nextToken" not in page:
             return
         request["nextToken"] = page["nextToken"]
+
+
+FILTER_PAGES_MAX = 20
+"""Of one call: a page may be empty and not the last one."""
+EVENTS_MAX = 10_000
+"""Of a page (API reference, FilterLogEvents)."""
+
+
+class CloudWatchJobLogs:
+    """Implements JobLogs. It goes on from a time, and not by CloudWatch's token, which is valid for a day."""
+
+    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition]:
+        events = self._events(job, position, min(position.skipped + limit, EVENTS_MAX))
+        lines = events[position.skipped :]
+        if not lines:
+            return [], position
+        latest = int(lines[-1]["timestamp"])
+        following = LogPosition(latest, sum(int(event["timestamp"]) == latest for event in events))
+        return [LogLine(_time(event), event["message"].rstrip("\r\n")) for event in lines], following
+
+    def _events(self, job: JobFacts, position: LogPosition, limit: int) -> list[dict[str, Any]]:
+        """Return events from a time on, oldest first; [] for a job without a log."""
+        events: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        for _ in range(FILTER_PAGES_MAX):
+            try:
+                with translated():
+                    page = client("logs").filter_log_events(
+                        logGroupName=GROUPS[job.kind],
+                        logStreamNamePrefix=f"{_name(job)}/",
+                        startTime=position.milliseconds,
+                        limit=limit - len(events),
+                        **token,
+                    )
+            except ClientError as error:
+                if code_of(error) == "ResourceNotFoundException":
+                    return []
+                raise
+            events += page["events"]
+            if "nextToken" not in page or len(events) >= limit:
+                break
+            token = {"nextToken": page["nextToken"]}
+        return events
+
+
+def _time(event: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
 
 
 def last_lines(job: JobFacts) -> list[str]:

@@ -5,10 +5,10 @@ from datetime import datetime
 from uuid import uuid4
 
 from trainyard.application.ports import Retrainings
-from trainyard.domain.arrivals import RetrainingAsked, retraining_id
+from trainyard.domain.arrivals import RetrainingAsked, check_overrides, retraining_id
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
-from trainyard.domain.requests import Request, RequestKind, State
+from trainyard.domain.requests import Overrides, Request, RequestKind, State
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
@@ -34,6 +34,7 @@ class Trainings:
         now: datetime,
         ready_by: datetime | None = None,
         priority: int | None = None,
+        overrides: Overrides | None = None,
         key: str | None = None,
         call: str = "",
     ) -> str:
@@ -48,7 +49,10 @@ class Trainings:
             raise Refused(f"ready_by is {ready_by.isoformat()}, which has passed")
         if not is_data_set(data_set):
             raise Refused(f"{data_set!r} is not a valid data set name")
-        limit = self.policies.current().uploads_per_hour_of(tenant.tenant_id)
+        policy = self.policies.current()
+        if overrides is not None:
+            check_overrides(tenant, data_set, overrides, policy)
+        limit = policy.uploads_per_hour_of(tenant.tenant_id)
         if not self.arrival_limits.count(tenant.tenant_id, 1, limit=limit, now=now):
             raise Refused(f"{limit:,} uploads and trainings in an hour are the limit: try again later")
         event_id = self.keys.event_id(tenant.tenant_id, key, call, now) if key else str(uuid4())
@@ -59,6 +63,7 @@ class Trainings:
             data_set=data_set,
             ready_by=ready_by,
             priority=priority,
+            overrides=overrides,
         )
         self.retrainings.ask([asked])
         return retraining_id(tenant.tenant_id, data_set, event_id)

@@ -374,6 +374,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         # A transform is asked for when its rows are there: it does not wait for further uploads.
         due_at=command.not_before if transforms else max(wait.due_at, command.not_before),
         alone=submission.alone,
+        overrides=submission.overrides,
         uploads=uploads_of(submission.content),
         data_bytes=size,
         algorithm=submission.algorithm,

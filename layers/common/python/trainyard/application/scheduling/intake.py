@@ -28,7 +28,7 @@ from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttle
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Cause, Content, RequestKind, Submission, rejected
+from trainyard.domain.requests import Cause, Content, Overrides, RequestKind, Submission, rejected
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.domain.transforms import FOLDER, StoredRows, check_model, transform_id, transform_revision
 from trainyard.persistence.arrival_limits import ArrivalLimits
@@ -111,6 +111,7 @@ class _Candidate:
     """Of a transform: the one that is to predict."""
     ready_by: datetime | None = None
     priority: int | None = None
+    overrides: Overrides | None = None
 
     @property
     def request_id(self) -> str:
@@ -306,6 +307,7 @@ class Intake:
             refusal=None if content else Refused("retraining was requested, but there is no data", kind="no data"),
             ready_by=asked.ready_by,
             priority=asked.priority,
+            overrides=asked.overrides,
         )
 
     def _of_transform(self, asked: TransformAsked, now: datetime) -> Iterator[_Candidate]:
@@ -341,7 +343,13 @@ class Intake:
         if candidate.kind is RequestKind.TRANSFORM:
             return self._accept_transform(candidate, policy)
         submission = accepted_training(
-            candidate.tenant, candidate.content, candidate.request_id, candidate.cause, policy, now
+            candidate.tenant,
+            candidate.content,
+            candidate.request_id,
+            candidate.cause,
+            policy,
+            now,
+            overrides=candidate.overrides,
         )
         return replace(
             submission,
@@ -404,12 +412,19 @@ class Intake:
 
 
 def accepted_training(
-    tenant: Tenant, content: Content, request_id: str, cause: Cause, policy: Policy, now: datetime
+    tenant: Tenant,
+    content: Content,
+    request_id: str,
+    cause: Cause,
+    policy: Policy,
+    now: datetime,
+    *,
+    overrides: Overrides | None = None,
 ) -> Submission:
     """Return what is submitted for an object that is to be trained on; raises Refused."""
     data_set = data_set_of(tenant, content.key)
-    check_welcome(tenant, content, policy)
-    settings = tenant.settings_for(data_set)
+    check_welcome(tenant, content, policy, overrides)
+    settings = tenant.settings_for(data_set, overrides)
     return Submission(
         request_id=request_id,
         tenant_id=tenant.tenant_id,
@@ -418,7 +433,8 @@ def accepted_training(
         content=content,
         cause=cause,
         algorithm=settings.algorithm,
-        alone=cause is Cause.UPLOAD and settings.every_upload,
+        alone=overrides is not None or (cause is Cause.UPLOAD and settings.every_upload),
+        overrides=overrides,
         priority=settings.priority,
         deadline=next_ready_by(settings.ready_by, now) if settings.ready_by else None,
     )

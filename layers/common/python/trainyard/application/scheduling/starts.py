@@ -234,7 +234,7 @@ class Starts:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         if request.kind is RequestKind.TRANSFORM:
             return self._start_transform(request, tenant, tier, policy)
-        settings = tenant.settings_for(request.data_set)
+        settings = tenant.settings_for(request.data_set, request.overrides)
         algorithm = algorithm_of(request, settings, policy)
         data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not

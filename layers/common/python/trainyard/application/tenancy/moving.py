@@ -17,7 +17,7 @@ from trainyard.application.tenancy.tenants import Answer, Migration, Provisionin
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, Content, Request, RequestKind, State, Submission
+from trainyard.domain.requests import Cause, Content, Overrides, Request, RequestKind, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.young_buckets import is_young, note_young
@@ -285,6 +285,7 @@ class Moving:
             cause=request.cause,
             kind=request.kind,
             alone=request.alone,
+            overrides=request.overrides,
         )
         return True
 
@@ -316,6 +317,7 @@ class Moving:
         cause: Cause,
         kind: RequestKind = RequestKind.TRAINING,
         alone: bool = False,
+        overrides: Overrides | None = None,
     ) -> None:
         """Raises Throttled when the tier's queue does not take it."""
         submission = Submission(
@@ -328,8 +330,9 @@ class Moving:
             content=content,
             cause=cause,
             kind=kind,
-            algorithm=tenant.settings_for(data_set).algorithm,
+            algorithm=tenant.settings_for(data_set, overrides).algorithm,
             alone=alone,
+            overrides=overrides,
         )
         if self.tier_queues.send([submission]):
             raise Throttled(f"the queue of tier {tenant.tier} did not accept request {submission.request_id}")

@@ -13,8 +13,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from trainyard.contracts.claims import principal_of
 from trainyard.domain.errors import Malformed
-from trainyard.domain.names import is_tenant_id
+from trainyard.domain.names import REQUEST_ID, is_tenant_id
 from trainyard.domain.principals import Access, Principal
+from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger
@@ -103,6 +104,16 @@ def allow_service(access: Access) -> Principal:
     if not principal.may(access):
         raise NotFound
     return principal
+
+
+def tenants_request(tenant_id: str, request_id: str) -> Request:
+    """Return one of a tenant's requests; raises NotFound."""
+    if REQUEST_ID.fullmatch(request_id) is None:
+        raise NotFound
+    request = bootstrap.request_pages().requests.get(request_id)
+    if request is None or request.tenant_id != tenant_id:
+        raise NotFound
+    return request
 
 
 def refuse_parameters_but(*names: str) -> None:

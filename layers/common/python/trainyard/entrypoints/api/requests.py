@@ -28,12 +28,11 @@ from trainyard.contracts.api_answers import (
     why_of,
 )
 from trainyard.contracts.api_bodies import IdempotencyKey, QuoteBody, TrainingBody
-from trainyard.domain.names import REQUEST_ID
 from trainyard.domain.principals import Access
 from trainyard.domain.receipts import waiting_of
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import NotFound, allow, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import allow, refuse_parameters_but, routes, tenants_request
 
 router = routes()
 
@@ -62,13 +61,13 @@ def list_requests(
 @router.get(REQUEST, summary="One of a tenant's requests", responses=answers(RequestAnswer))
 def show_request(tenant_id: str, request_id: str) -> RequestAnswer:
     allow(Access.READ_TENANT, tenant_id)
-    return request_of(_request(tenant_id, request_id))
+    return request_of(tenants_request(tenant_id, request_id))
 
 
 @router.get(f"{REQUEST}/why", summary="Why a request waits", responses=answers(Why, 409))
 def explain_request(tenant_id: str, request_id: str) -> Why:
     allow(Access.READ_TENANT, tenant_id)
-    request = _request(tenant_id, request_id)
+    request = tenants_request(tenant_id, request_id)
     explanation = bootstrap.explain().why(request.request_id, datetime.now(UTC))
     return why_of(explanation, waiting_of(prospect_of(explanation)))
 
@@ -87,6 +86,7 @@ def ask_for_training(
         now=datetime.now(UTC),
         ready_by=body.ready_by,
         priority=body.priority,
+        overrides=body.overrides.to_overrides() if body.overrides else None,
         key=key,
         call=_digest(body.model_dump_json()),
     )
@@ -95,12 +95,17 @@ def ask_for_training(
 
 @router.post(f"{REQUEST}/retry", summary="Try a request again", responses=results(Asked, 422, status=202))
 def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Asked, int]:
-    """Ask for another training of the data set of a request that ended without a model, on its newest data."""
+    """Ask for another training after one without a model: on the newest data, with the same overrides."""
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
-    request = _request(tenant_id, request_id)
+    request = tenants_request(tenant_id, request_id)
     check_retried(request)
     again = bootstrap.trainings().ask(
-        tenant, request.data_set, now=datetime.now(UTC), key=key, call=_digest(f"retry {request_id}")
+        tenant,
+        request.data_set,
+        now=datetime.now(UTC),
+        overrides=request.overrides,
+        key=key,
+        call=_digest(f"retry {request_id}"),
     )
     return Asked(request_id=again), 202
 
@@ -109,7 +114,7 @@ def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Ask
 def cancel_request(tenant_id: str, request_id: str) -> RequestAnswer:
     """What waits does not start; what runs is stopped, which takes minutes."""
     allow(Access.CHANGE_TENANT, tenant_id)
-    request = _request(tenant_id, request_id)
+    request = tenants_request(tenant_id, request_id)
     return request_of(bootstrap.stop().stop(request.request_id, datetime.now(UTC)))
 
 
@@ -121,16 +126,6 @@ def cancel_request(tenant_id: str, request_id: str) -> RequestAnswer:
 def quote_upload(tenant_id: str, body: QuoteBody) -> QuoteAnswer:
     _, tenant = allow(Access.READ_TENANT, tenant_id)
     return quote_of(bootstrap.quotes().quote(tenant, body.data_set, body.name, body.size_bytes, datetime.now(UTC)))
-
-
-def _request(tenant_id: str, request_id: str) -> Request:
-    """Return one of a tenant's requests; raises NotFound."""
-    if REQUEST_ID.fullmatch(request_id) is None:
-        raise NotFound
-    request = bootstrap.request_pages().requests.get(request_id)
-    if request is None or request.tenant_id != tenant_id:
-        raise NotFound
-    return request
 
 
 def _digest(call: str) -> str:

@@ -9,6 +9,7 @@ from trainyard.contracts.settings import Settings
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints.bootstrap.shared import (
     bell_of,
+    book,
     notifier_of,
     package_arns_of,
     policies_of,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
     from trainyard.application.api.request_pages import RequestPages
+    from trainyard.application.api.runs import Runs
     from trainyard.application.api.trainings import Trainings
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.scheduling.explain import Explain
@@ -113,6 +115,15 @@ def policy_changes() -> PolicyChanges:
         ),
         has_tier_queue=lambda tier: queue_exists(f"{settings.tier_queue_prefix}{tier}"),
     )
+
+
+@cache
+def runs() -> Runs:
+    from trainyard.adapters.aws.job_logs import CloudWatchJobLogs
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
+    from trainyard.application.api.runs import Runs
+
+    return Runs(book=book(), reports=SageMakerExecutionReports(), logs=CloudWatchJobLogs())
 
 
 @cache

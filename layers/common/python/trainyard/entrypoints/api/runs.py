@@ -1,0 +1,59 @@
+"""What a request ran: attempts, steps, and logs."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from trainyard.application.api.runs import LogPosition
+from trainyard.contracts.api import Cursor, answers, parse_cursor
+from trainyard.contracts.api_runs import (
+    AttemptList,
+    AttemptNumber,
+    LineLimit,
+    LogAnswer,
+    StepName,
+    attempts_of,
+    log_of,
+)
+from trainyard.domain.principals import Access
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.api.calls import allow, limit_calls, refuse_parameters_but, routes, tenants_request
+
+router = routes()
+
+REQUEST = "/v1/tenants/<tenant_id>/requests/<request_id>"
+READS_MAX = 20
+"""Of a caller within ten seconds: CloudWatch Logs and SageMaker take a few such calls a second of the account."""
+
+
+@router.get(
+    f"{REQUEST}/attempts",
+    summary="The attempts of a request, with their steps",
+    responses=answers(AttemptList),
+)
+def list_attempts(tenant_id: str, request_id: str) -> AttemptList:
+    principal, _ = allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but()
+    request = tenants_request(tenant_id, request_id)
+    limit_calls(f"runs#{principal.caller}", READS_MAX)
+    return attempts_of(bootstrap.runs().attempts(request))
+
+
+@router.get(f"{REQUEST}/logs", summary="What a step of a request printed", responses=answers(LogAnswer, 409))
+def read_log(
+    tenant_id: str,
+    request_id: str,
+    step: Annotated[StepName, Query()],
+    attempt: Annotated[AttemptNumber | None, Query()] = None,
+    limit: Annotated[LineLimit, Query()] = 200,
+    cursor: Annotated[Cursor | None, Query()] = None,
+) -> LogAnswer:
+    """Oldest first. Where `next` is not null, it can be asked again for what is printed later."""
+    principal, _ = allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but("step", "attempt", "limit", "cursor")
+    request = tenants_request(tenant_id, request_id)
+    limit_calls(f"runs#{principal.caller}", READS_MAX)
+    position = LogPosition.parse(parse_cursor(cursor))
+    now = datetime.now(UTC)
+    return log_of(bootstrap.runs().log(request, step, attempt, position, limit=limit, now=now))
