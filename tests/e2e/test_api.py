@@ -185,13 +185,16 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     status, problem = post(harness, f"{root}/data-sets/other/predictions", token, rows)
     assert (status, "no model of 'other'" in problem["detail"]) == (409, True)
     # 4. It is trained again, once for one key, and what waits is cancelled.
-    asked = [
-        post(harness, f"{root}/requests", token, {"data_set": "wine"}, Idempotency_Key="again") for _ in range(2)
-    ]
+    linear = {"algorithm": "linear", "hyperparameters": {"max_iter": 321}}
+    body = {"data_set": "wine", "overrides": linear}
+    asked = [post(harness, f"{root}/requests", token, body, Idempotency_Key="again") for _ in range(2)]
     assert asked[0] == asked[1]
     assert asked[0][0] == 202
     again = harness.ended("selfserve", 2)
     assert {request.request_id for request in again} == {trained.request_id, asked[0][1]["request_id"]}
+    check_what_ran(harness, f"{root}/requests/{asked[0][1]['request_id']}", token, linear)
+    impossible = {"data_set": "wine", "overrides": {"hyperparameters": {"max_iter": 0}}}
+    assert post(harness, f"{root}/requests", token, impossible)[0] == 409
     paused = {"what": "tenant", "name": "selfserve"}
     assert post(harness, "/v1/service/pause", token, paused)[0] == 404
     assert post(harness, "/v1/service/pause", operator, {**paused, "reason": "a test"}) == (204, None)
@@ -251,6 +254,30 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
     for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
         assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
+
+
+def check_what_ran(harness: Harness, path: str, token: str, overrides: dict[str, Any]) -> None:
+    """Check that a request ran with overrides, and that its steps and what they printed are shown."""
+    shown = get(harness, path, token)[1]
+    assert (shown["algorithm"], shown["overrides"], shown["state"]) == ("linear", overrides, "SUCCEEDED")
+    (attempt,) = get(harness, f"{path}/attempts", token)[1]["items"]
+    steps = {step["name"]: step for step in attempt["steps"]}
+    assert (attempt["state"], attempt["unknown_steps"]) == ("SUCCEEDED", 0)
+    assert Decimal(attempt["usd"]) == sum(Decimal(step["usd"]) for step in attempt["steps"])
+    training = steps["Train"]
+    assert (training["has_log"], training["instance_count"], training["status"]) == (True, 1, "Succeeded")
+    lines, cursor = [], ""
+    while True:
+        status, page = get(harness, f"{path}/logs?step=Train&limit=3{cursor}", token)
+        assert status == 200, page
+        lines += page["items"]
+        if not page["items"]:
+            break
+        cursor = f"&cursor={page['next']}"
+    whole = get(harness, f"{path}/logs?step=Train&limit=1000", token)[1]["items"]
+    assert lines == whole, "page by page, every line comes once"
+    assert any("LogisticRegression" in line["text"] for line in lines), lines
+    assert get(harness, f"{path}/logs?step=Nope", token)[0] == 409
 
 
 @pytest.mark.thorough

@@ -21,7 +21,7 @@ from local.deploy import deploy
 from tests.build import s3_event
 from tests.e2e.conftest import OPTIONS, Harness, eventually
 from trainyard.adapters.aws.storage import REFUSED_TAG
-from trainyard.domain.requests import State
+from trainyard.domain.requests import Cause, Overrides, State
 
 WINE = data.bundled("wine")
 
@@ -370,8 +370,14 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
     harness.ended("again")
-    assert harness.run("retrain", "again", "--data-set", "wine") == 0
-    harness.ended("again", 2)
+    overrides = ("--algorithm", "linear", "--hyperparameter", "max_iter=321")
+    assert harness.run("retrain", "again", *overrides) == 1, "they are for one training"
+    assert harness.run("retrain", "again", "--data-set", "wine", "--hyperparameter", "nope=1") == 1
+    assert harness.run("retrain", "again", "--data-set", "wine", *overrides) == 0
+    asked = [request for request in harness.ended("again", 2) if request.cause is Cause.RETRAINING]
+    assert [(request.algorithm, request.overrides) for request in asked] == [
+        ("linear", Overrides(algorithm="linear", hyperparameters=(("max_iter", 321),)))
+    ]
     harness.cloud.pass_schedule_time(60)
     found = harness.ended("again", 3)
     assert [(r.cause.value, r.state) for r in found] == [
