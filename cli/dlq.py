@@ -221,7 +221,7 @@ def _received(deployment: Deployment, url: str, *, limit: int) -> Iterator[Lette
             MaxNumberOfMessages=10,
             VisibilityTimeout=HIDDEN_SECONDS,
             WaitTimeSeconds=0 if len(seen) >= count else 1,
-            MessageAttributeNames=["reason", "ERROR_CODE", "ERROR_MESSAGE"],
+            MessageAttributeNames=["reason", "ERROR_CODE", "ERROR_MESSAGE", "ErrorMessage"],
             MessageSystemAttributeNames=["SentTimestamp"],
         )
         letters = [_letter(message) for message in answer.get("Messages", [])]
@@ -243,7 +243,9 @@ def _release(deployment: Deployment, url: str, letters: list[Letter]) -> None:
 
 def _letter(message: dict[str, Any]) -> Letter:
     texts = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
-    undelivered = ": ".join(filter(None, (texts.get("ERROR_CODE"), texts.get("ERROR_MESSAGE"))))  # by EventBridge
+    # By EventBridge, or by Lambda.
+    of_aws = texts.get("ERROR_CODE"), texts.get("ERROR_MESSAGE"), texts.get("ErrorMessage")
+    undelivered = ": ".join(filter(None, of_aws))
     return Letter(
         message_id=message["MessageId"],
         receipt=message["ReceiptHandle"],

@@ -22,6 +22,7 @@ from testing.openapi import FILE
 from testing.service import ACCOUNT, Service, policies_in_force
 from tests.build import NOW, after, choice, policy, request, soft, submission, tenant, tier
 from tests.unit.test_functions import Context, load
+from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
 from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
@@ -34,6 +35,7 @@ from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
+from trainyard.domain.bulk_actions import BulkAction, BulkKind
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import JobFacts
 from trainyard.domain.names import is_tenant_id
@@ -44,6 +46,7 @@ from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.book import Book, Totals
+from trainyard.persistence.bulk_actions import BulkActions
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.model_versions import ModelVersions
@@ -90,6 +93,14 @@ class MemoryUploads:
     def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
         if self.begun.get(upload_id) == f"{tenant.bucket}/{key}":
             del self.begun[upload_id]
+
+
+class MemoryBulkStarts:
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, str]] = []
+
+    def begin(self, owner: str, action_id: str) -> None:
+        self.begun.append((owner, action_id))
 
 
 class MemoryJobLogs:
@@ -204,6 +215,16 @@ class Api:
             ),
             has_tier_queue=lambda tier: tier != "queueless",
         )
+        self.bulk_starts = MemoryBulkStarts()
+        selections = BulkSelections(requests=self.requests, held=self.service.scheduler.tables.held)
+        self.bulk_work = BulkWork(
+            actions=BulkActions(self.store),
+            requests=self.requests,
+            tenants=self.tenants,
+            stop=self.service.stop,
+            trainings=self.trainings,
+            clock=lambda: NOW,
+        )
         models = Models(
             packages=self.packages,
             arn_of=arn_of,
@@ -223,6 +244,9 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "bulk_selections": lambda: selections,
+            "bulk_requests": lambda: BulkRequests(actions=BulkActions(self.store), starts=self.bulk_starts),
+            "bulk_work": lambda: self.bulk_work,
             "runs": lambda: Runs(book=Book(store=self.store), reports=self.reports, logs=self.logs),
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: self.trainings,
@@ -251,11 +275,11 @@ class Api:
         """Let a request wait in its queue."""
         return self.service.scheduler.enlister.enlist(submission(number, **fields), LIMITS, NOW).request
 
-    def admit(self) -> None:
+    def admit(self, limits: Policy = LIMITS) -> None:
         """Let what fits have a slot."""
         admitter = self.service.scheduler.admitter
-        read_set = admitter.read(LIMITS, NOW)
-        admitter.commit(decide(read_set.snapshot, LIMITS, NOW), read_set, LIMITS, NOW)
+        read_set = admitter.read(limits, NOW)
+        admitter.commit(decide(read_set.snapshot, limits, NOW), read_set, limits, NOW)
 
     def register(self, version: int, tenant_id: str = "acme", request_id: str = "") -> ModelPackage:
         """Register a model of a tenant."""
@@ -276,6 +300,25 @@ class Api:
         )
         self.packages.packages[package.arn] = package
         return package
+
+    def bulk_action(
+        self, owner: str, request_ids: Sequence[str], kind: BulkKind = BulkKind.CANCEL, **changes: Any
+    ) -> BulkAction:
+        """Store a bulk action on requests."""
+        action = BulkAction(
+            **{
+                "action_id": f"{len(self.store.items):032x}",
+                "owner": owner,
+                "kind": kind,
+                "by": "operator s",
+                "why": "",
+                "created_at": NOW,
+                "total": len(request_ids),
+                **changes,
+            }
+        )
+        BulkActions(self.store).add(action, request_ids)
+        return action
 
     def get(self, path: str, group: str = "tenant-readers", **event: Any) -> tuple[int, Any]:
         return self.call("GET", path, group, **event)

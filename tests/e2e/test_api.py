@@ -207,8 +207,21 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
         assert get(harness, "/v1/service", token)[0] == 404
         status, why = get(harness, f"{path}/why", token)
         assert (status, why["waiting"]["reason"]) == (200, "the provider has paused trainings")
-        status, cancelled = post(harness, f"{path}/cancel", token)
-        assert (status, cancelled["state"]) == (200, "CANCELLED")
+        action = {"action": "cancel", "filter": {"state": "QUEUED"}}
+        expected = eventually(lambda: post(harness, f"{root}/bulk-actions", token, action | {"dry_run": True})[1])
+        assert expected["request_ids"] == [request_id]
+        status, bulk = post(harness, f"{root}/bulk-actions", token, action)
+        assert (status, bulk["total"]) == (202, 1)
+        assert post(harness, "/v1/service/halt", token, paused)[0] == 404
+        stops = post(harness, "/v1/service/halt", operator, paused | {"dry_run": True})
+        assert (stops[0], stops[1]["total"]) == (200, 0)
+
+        def is_done() -> dict[str, Any] | None:
+            action = get(harness, f"{root}/bulk-actions/{bulk['id']}", token)[1]
+            return dict(action) if action["state"] == "DONE" else None
+
+        assert eventually(is_done)["failed"] == 0
+        assert get(harness, path, token)[1]["state"] == "CANCELLED"
     finally:
         assert post(harness, "/v1/service/resume", operator, paused) == (204, None)
     policy = get(harness, "/v1/service/policy", operator)[1]

@@ -23,6 +23,8 @@ NOT_FOUND = {
 }
 IMPOSSIBLE = ("retry", "cancel", "logs")
 TENANTS = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
+SERVICE_ACTION = "f" * 32
+"""The id of a bulk action of the service."""
 OF_SERVICE = {
     "/v1/service": "",
     "/v1/service/queue": "?limit=5",
@@ -32,9 +34,18 @@ OF_SERVICE = {
     "/v1/service/policy": "",
     "/v1/service/policies": "",
     "/v1/service/policies/0": "",
+    "/v1/service/bulk-actions": "?limit=5",
+    f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
 }
 """Path → what is asked for there: what concerns several tenants."""
-CHANGES_OF_SERVICE = ("/v1/service/pause", "/v1/service/resume", "/v1/service/policy")
+CHANGES_OF_SERVICE = (
+    "/v1/service/pause",
+    "/v1/service/resume",
+    "/v1/service/policy",
+    "/v1/service/halt",
+    "/v1/service/bulk-actions",
+    f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort",
+)
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
 BODIES: dict[str, Any] = {
     "/v1/service/policy/check": {"text": "x: 1"},
@@ -52,6 +63,10 @@ BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/data-sets/{data_set}/predictions": {"rows": "a\n1\n"},
     **{path: {"what": "all"} for path in CHANGES_OF_SERVICE},
     "/v1/service/policy": {"text": "x: 1", "after": 0},
+    "/v1/service/bulk-actions": {"action": "cancel", "state": "QUEUED"},
+    f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort": None,
+    "/v1/tenants/{tenant_id}/bulk-actions": {"action": "cancel", "filter": {}, "dry_run": True},
+    "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
 }
 """Path → what is sent there."""
 QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
@@ -71,6 +86,7 @@ def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
     assert upload.upload_id is not None
     return {
         "request_id": request.request_id,
+        "action_id": api.bulk_action(tenant_id, [request.request_id]).action_id,
         "version": str(number),
         "upload_id": upload.upload_id,
         "data_set": "churn",
@@ -83,12 +99,21 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
     tried = 0
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
     others = {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants}
-    reads = {re.sub("/0$", "/{version}", path) for path in OF_SERVICE}
-    assert others == {"/v1/me", *READS_BY_POST[1:], *reads, *CHANGES_OF_SERVICE}
+    of_service = {
+        re.sub("/0$", "/{version}", path).replace(SERVICE_ACTION, "{action_id}")
+        for path in (*OF_SERVICE, *CHANGES_OF_SERVICE)
+    }
+    assert others == {"/v1/me", *READS_BY_POST[1:], *of_service}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}
-        nothing = {"request_id": "0" * 32, "version": "9", "upload_id": "x", "data_set": "churn"}
+        nothing = {
+            "request_id": "0" * 32,
+            "action_id": "0" * 32,
+            "version": "9",
+            "upload_id": "x",
+            "data_set": "churn",
+        }
         sees = {"operators": ("acme", "acme1"), "viewers": ("acme", "acme1")}.get(group, ("acme",))
         changes = method == "POST" and path not in READS_BY_POST
         for tenant_id, (owner, of_owner) in product(TENANTS, [*things.items(), ("", nothing)]):
@@ -99,7 +124,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
             tried += 1
             is_allowed = tenant_id in sees and (not changes or group in MAY_CHANGE)
             is_its = owner == tenant_id or not set(of_owner) & {
-                name for name in ("request_id", "version") if f"{{{name}}}" in path
+                name for name in ("request_id", "action_id", "version") if f"{{{name}}}" in path
             }
             if not (is_allowed and is_its):
                 assert (status, answer) == (404, NOT_FOUND), (method, called, group)
@@ -130,6 +155,7 @@ def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
 
 @pytest.mark.parametrize("path", OF_SERVICE)
 def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> None:
+    api.bulk_action("_service", ["0" * 32], action_id=SERVICE_ACTION)
     for number, tenant_id in enumerate(("acme", "acme1"), start=1):
         things_of(api, tenant_id, number)
     for group in GROUPS:
@@ -142,11 +168,13 @@ def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> 
 
 @pytest.mark.parametrize("path", CHANGES_OF_SERVICE)
 def test_only_operators_change_what_concerns_several_tenants(api: Api, path: str) -> None:
+    api.bulk_action("_service", ["0" * 32], action_id=SERVICE_ACTION)
+    api.enlist(1)
     for group in GROUPS:
         before = dict(api.store.items)
         status, body = api.post(path, BODIES[path], group)
         if group == "operators":
-            assert status in (200, 204)
+            assert status in (200, 202, 204)
         else:
             assert (status, body, api.store.items) == (404, NOT_FOUND, before)
 

@@ -507,7 +507,7 @@ def test_the_http_api_acts_for_a_tenant_by_its_tag_and_as_no_job_of_it() -> None
 
 
 def test_the_http_api_changes_nothing_while_it_is_off() -> None:
-    documents = [template().policy(function) for function in ("ApiFunction", "OperationsFunction")]
+    documents = [template().policy(function) for function in ("ApiFunction", "OperationsFunction", "BulkFunction")]
     statements = [statement for document in documents for statement in document["Statement"]]
     actions = {
         action
@@ -878,6 +878,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "ApprovalsFunction": (set(), set()),
     "ApiFunction": (set(), set()),
     "OperationsFunction": ({"write the ledger", "write the policy"}, set()),
+    "BulkFunction": (set(), set()),
     "ConsoleFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),

@@ -35,6 +35,7 @@ class Settings:
     approval_key_arn: str = ""
     tenant_access_role_arn: str = ""
     predict_function: str = ""
+    bulk_function: str = ""
     tenant_claim: str = ""
     groups_claim: str = ""
     training_image_uri: str = ""

@@ -56,6 +56,22 @@ class LambdaTenantRoles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaBulkStarts:
+    """Implements BulkStarts: Lambda queues the call, and repeats it twice where it fails."""
+
+    function_name: str
+
+    def begin(self, owner: str, action_id: str) -> None:
+        """Raises Throttled and OutcomeUnknown."""
+        with translated():
+            client("lambda").invoke(
+                FunctionName=self.function_name,
+                InvocationType="Event",
+                Payload=json.dumps({"owner": owner, "action_id": action_id}).encode(),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaPredictions:
     """The function that answers rows by a data set's model."""
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from trainyard.application.ports import Bell, Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
 from trainyard.persistence.policies import Policies
 
@@ -67,23 +68,28 @@ class Pauses:
         self._note(what, name, now, paused=False, by=by, why="")
         self.bell.ring()
 
-    def _set(self, what: Pausable, name: str | None, now: datetime, *, paused: bool) -> None:
-        ledger = self.scheduler.tables.ledger
+    def check(self, what: Pausable, name: str | None) -> Tenant | None:
+        """Raise Refused where there is no such thing; return the tenant, if it is one."""
         if (what is Pausable.ALL) != (name is None):
             raise Refused("give `all`, `tier NAME` or `tenant NAME`")
-        if name is None:
-            ledger.set_paused(paused)
-        elif what is Pausable.TIER:
+        if what is Pausable.TIER and name is not None:
             policy = self.policies.current()
             if policy.tier(name) is None:
                 names = ", ".join(tier.name for tier in policy.tiers)
                 raise Refused(f"there is no tier {name!r}; the policy has {names}")
-            ledger.set_paused(paused, name)
-        else:
-            tenant = self.tenants.get(name)
-            if tenant is None:
-                raise Refused(f"there is no tenant {name!r}; `trainyard tenant list` shows them")
+        if what is not Pausable.TENANT or name is None:
+            return None
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            raise Refused(f"there is no tenant {name!r}; `trainyard tenant list` shows them")
+        return tenant
+
+    def _set(self, what: Pausable, name: str | None, now: datetime, *, paused: bool) -> None:
+        tenant = self.check(what, name)
+        if tenant is not None:
             self.scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, now)
+        else:
+            self.scheduler.tables.ledger.set_paused(paused, name)
 
     def _note(self, what: Pausable, name: str | None, now: datetime, *, paused: bool, by: str, why: str) -> None:
         note = {"paused": paused, "at": now.isoformat(), "by": by, "why": why}

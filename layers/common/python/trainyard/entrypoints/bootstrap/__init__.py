@@ -1,6 +1,9 @@
 """The use cases of the functions, by name: `bootstrap.intake()`."""
 
 from trainyard.entrypoints.bootstrap.api import (
+    bulk_requests,
+    bulk_selections,
+    bulk_work,
     call_limits,
     claim_names,
     existing_tenant,
@@ -60,6 +63,9 @@ __all__ = [
     "approvals",
     "bell",
     "book",
+    "bulk_requests",
+    "bulk_selections",
+    "bulk_work",
     "call_limits",
     "claim_names",
     "dead_letters",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from trainyard.entrypoints.bootstrap.shared import (
 if TYPE_CHECKING:
     from trainyard.adapters.aws.machines import LambdaPredictions
     from trainyard.adapters.aws.tenant_data import TenantClients
+    from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
     from trainyard.application.api.models import Models
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
@@ -41,6 +43,42 @@ def request_pages() -> RequestPages:
     from trainyard.application.api.request_pages import RequestPages
 
     return RequestPages(requests=scheduler_of(Settings.from_env("requests_table")).tables.requests)
+
+
+@cache
+def bulk_selections() -> BulkSelections:
+    from trainyard.application.api.bulk_actions import BulkSelections
+
+    tables = scheduler_of(Settings.from_env("requests_table", "scheduler_table")).tables
+    return BulkSelections(requests=tables.requests, held=tables.held)
+
+
+@cache
+def bulk_requests() -> BulkRequests:
+    from trainyard.adapters.aws.machines import LambdaBulkStarts
+    from trainyard.application.api.bulk_actions import BulkRequests
+    from trainyard.persistence.bulk_actions import BulkActions
+
+    settings = Settings.from_env("record_table", "bulk_function")
+    return BulkRequests(
+        actions=BulkActions(store_of(settings)), starts=LambdaBulkStarts(function_name=settings.bulk_function)
+    )
+
+
+@cache
+def bulk_work() -> BulkWork:
+    from trainyard.application.api.bulk_actions import BulkWork
+    from trainyard.persistence.bulk_actions import BulkActions
+
+    settings = Settings.from_env("record_table", "requests_table")
+    return BulkWork(
+        actions=BulkActions(store_of(settings)),
+        requests=scheduler_of(settings).tables.requests,
+        tenants=tenants(),
+        stop=stop(),
+        trainings=trainings(),
+        clock=lambda: datetime.now(UTC),
+    )
 
 
 @cache

@@ -1,0 +1,69 @@
+"""Bulk actions: the same done to many requests, one after the other, with progress and an abort."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+REQUESTS_MAX = 2_000
+"""Of one action: the function that carries it out has 15 minutes."""
+
+FAILURES_KEPT = 50
+"""Requests of an action of which it is kept why nothing could be done; all are counted."""
+
+OF_SERVICE = "_service"
+"""Stands for the owner of an action on requests of several tenants; cannot be the id of a tenant."""
+
+
+class BulkKind(StrEnum):
+    CANCEL = "cancel"
+    """Cancel what waits, and stop what runs."""
+    RETRY = "retry"
+    """Ask for another training after one that ended without a model."""
+
+
+class BulkState(StrEnum):
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    """Something was done, or could not be done, to each of the requests."""
+    ABORTED = "ABORTED"
+    """Nothing is done to the requests that had not had their turn."""
+
+
+UNFINISHED = (BulkState.WAITING, BulkState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A request to which it could not be done."""
+
+    request_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkAction:
+    action_id: str
+    """Sorts by the time at which it was asked for."""
+    owner: str
+    """The tenant whose requests they are, or OF_SERVICE."""
+    kind: BulkKind
+    by: str
+    why: str
+    created_at: datetime
+    total: int
+    """Requests that it is about."""
+    is_complete: bool = True
+    """Whether these are all requests that were selected: there may have been more than REQUESTS_MAX."""
+    state: BulkState = BulkState.WAITING
+    done: int = 0
+    """Requests that have had their turn."""
+    failed: int = 0
+    """Of those, the ones to which it could not be done."""
+    failures: tuple[Failure, ...] = ()
+    """The first FAILURES_KEPT of them."""
+    ended_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in UNFINISHED
