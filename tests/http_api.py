@@ -23,6 +23,7 @@ from testing.service import ACCOUNT, Service, policies_in_force
 from tests.build import NOW, after, choice, policy, request, soft, submission, tenant, tier
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
+from trainyard.application.api.dead_letters import DeadLetterOffice
 from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
@@ -36,6 +37,7 @@ from trainyard.application.scheduling.policy_changes import JobLimits, PolicyCha
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.bulk_actions import BulkAction, BulkKind
+from trainyard.domain.dead_letters import Letter
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import JobFacts
 from trainyard.domain.names import is_tenant_id
@@ -93,6 +95,35 @@ class MemoryUploads:
     def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
         if self.begun.get(upload_id) == f"{tenant.bucket}/{key}":
             del self.begun[upload_id]
+
+
+class MemoryDeadLetterQueue:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.letters: list[Letter] = []
+        self.sent_back: list[Letter] = []
+
+    def count(self) -> int:
+        return len(self.letters)
+
+    def read(self, limit: int) -> list[Letter]:
+        return self.letters[:limit]
+
+    def redrive(self, reason: str | None, done: Callable[[int], bool]) -> int:
+        before = list(self.letters)
+        number = self.drop(reason, done)
+        self.sent_back += [letter for letter in before if letter not in self.letters]
+        return number
+
+    def drop(self, reason: str | None, done: Callable[[int], bool]) -> int:
+        number = 0
+        for letter in list(self.letters):
+            if letter.tells(reason):
+                self.letters.remove(letter)
+                number += 1
+            if done(number):
+                break
+        return number
 
 
 class MemoryBulkStarts:
@@ -216,6 +247,8 @@ class Api:
             has_tier_queue=lambda tier: tier != "queueless",
         )
         self.bulk_starts = MemoryBulkStarts()
+        names = ("uploads", "status", "undelivered", "tier-basic")
+        self.dead_letters = [MemoryDeadLetterQueue(f"trainyard-{name}-dlq") for name in names]
         selections = BulkSelections(requests=self.requests, held=self.service.scheduler.tables.held)
         self.bulk_work = BulkWork(
             actions=BulkActions(self.store),
@@ -244,6 +277,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "dead_letter_office": lambda: DeadLetterOffice(queues=lambda: list(self.dead_letters)),
             "bulk_selections": lambda: selections,
             "bulk_requests": lambda: BulkRequests(actions=BulkActions(self.store), starts=self.bulk_starts),
             "bulk_work": lambda: self.bulk_work,

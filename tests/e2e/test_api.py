@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -237,6 +238,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     back = {"text": policy["text"], "after": applied["version"]}
     assert post(harness, "/v1/service/policy", operator, back)[0] == 200
     assert post(harness, "/v1/service/policy", token, back)[0] == 404, "no tenant may"
+    check_dead_letters(harness, operator)
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -267,6 +269,29 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
     for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
         assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
+
+
+def check_dead_letters(harness: Harness, operator: str) -> None:
+    """Check that a dead letter is shown with its reason, sent back where it came from, and deleted."""
+    sqs, path = harness.cloud.client("sqs"), "/v1/service/dead-letters/trainyard-uploads-dlq"
+    url = sqs.get_queue_url(QueueName="trainyard-uploads-dlq")["QueueUrl"]
+    reason = {"reason": {"DataType": "String", "StringValue": "a letter by hand"}}
+
+    def shown() -> list[str]:
+        queues = {each["queue"]: each for each in get(harness, "/v1/service/dead-letters", operator)[1]["items"]}
+        time.sleep(1)  # so many calls are allowed
+        return [group["reason"] for group in queues["trainyard-uploads-dlq"]["groups"]]
+
+    for what in ("redrive", "drop"):
+        sqs.send_message(QueueUrl=url, MessageBody='{"by": "hand"}', MessageAttributes=reason)
+        eventually(lambda: "a letter by hand" in shown())
+        (letter,) = get(harness, f"{path}?reason=by%20hand", operator)[1]["items"]
+        assert letter["body"] == '{"by": "hand"}'
+        status, done = post(harness, f"{path}/{what}", operator, {"reason": "a letter by hand"})
+        assert (status, done["letters"]) == (200, 1)
+    # Intake cannot read it either: it comes back, with another reason.
+    eventually(lambda: [reason for reason in shown() if "by hand" not in reason], 60)
+    assert post(harness, f"{path}/drop", operator, {"all": True})[0] == 200
 
 
 def check_what_ran(harness: Harness, path: str, token: str, overrides: dict[str, Any]) -> None:

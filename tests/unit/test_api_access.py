@@ -36,6 +36,8 @@ OF_SERVICE = {
     "/v1/service/policies/0": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
+    "/v1/service/dead-letters": "",
+    "/v1/service/dead-letters/trainyard-status-dlq": "?reason=x&limit=5",
 }
 """Path → what is asked for there: what concerns several tenants."""
 CHANGES_OF_SERVICE = (
@@ -45,6 +47,8 @@ CHANGES_OF_SERVICE = (
     "/v1/service/halt",
     "/v1/service/bulk-actions",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort",
+    "/v1/service/dead-letters/trainyard-status-dlq/redrive",
+    "/v1/service/dead-letters/trainyard-status-dlq/drop",
 )
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
 BODIES: dict[str, Any] = {
@@ -65,10 +69,16 @@ BODIES: dict[str, Any] = {
     "/v1/service/policy": {"text": "x: 1", "after": 0},
     "/v1/service/bulk-actions": {"action": "cancel", "state": "QUEUED"},
     f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort": None,
+    "/v1/service/dead-letters/trainyard-status-dlq/redrive": {},
+    "/v1/service/dead-letters/trainyard-status-dlq/drop": {"all": True},
+    "/v1/service/dead-letters/{queue}/redrive": {},
+    "/v1/service/dead-letters/{queue}/drop": {"all": True},
     "/v1/tenants/{tenant_id}/bulk-actions": {"action": "cancel", "filter": {}, "dry_run": True},
     "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
 }
 """Path → what is sent there."""
+PATTERNS = {"/0$": "/{version}", SERVICE_ACTION: "{action_id}", "trainyard-status-dlq": "{queue}"}
+"""What paths name → how the description of the API names it."""
 QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
 """Path → what a call of it needs after it."""
 
@@ -76,6 +86,13 @@ QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
+
+
+def as_described(path: str) -> str:
+    """Return how the description of the API names a path."""
+    for pattern, name in PATTERNS.items():
+        path = re.sub(pattern, name, path)
+    return path
 
 
 def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
@@ -89,6 +106,7 @@ def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
         "action_id": api.bulk_action(tenant_id, [request.request_id]).action_id,
         "version": str(number),
         "upload_id": upload.upload_id,
+        "queue": "trainyard-status-dlq",
         "data_set": "churn",
     }
 
@@ -99,10 +117,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
     tried = 0
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
     others = {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants}
-    of_service = {
-        re.sub("/0$", "/{version}", path).replace(SERVICE_ACTION, "{action_id}")
-        for path in (*OF_SERVICE, *CHANGES_OF_SERVICE)
-    }
+    of_service = {as_described(path) for path in (*OF_SERVICE, *CHANGES_OF_SERVICE)}
     assert others == {"/v1/me", *READS_BY_POST[1:], *of_service}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)

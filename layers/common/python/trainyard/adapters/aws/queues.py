@@ -242,10 +242,14 @@ def _queue_url(name: str, *, hurried: bool = False) -> str:
 
 
 def queue_exists(name: str) -> bool:
+    return queue_url_of(name) is not None
+
+
+def queue_url_of(name: str) -> str | None:
+    """Return the URL of a queue; None where there is no such queue."""
     sqs = client("sqs")
     with translated():
         try:
-            sqs.get_queue_url(QueueName=name)
+            return str(sqs.get_queue_url(QueueName=name)["QueueUrl"])
         except sqs.exceptions.QueueDoesNotExist:
-            return False
-    return True
+            return None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainyard.adapters.aws.machines import LambdaPredictions
     from trainyard.adapters.aws.tenant_data import TenantClients
     from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
+    from trainyard.application.api.dead_letters import DeadLetterOffice
     from trainyard.application.api.models import Models
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
@@ -153,6 +154,26 @@ def policy_changes() -> PolicyChanges:
         ),
         has_tier_queue=lambda tier: queue_exists(f"{settings.tier_queue_prefix}{tier}"),
     )
+
+
+@cache
+def dead_letter_office() -> DeadLetterOffice:
+    from trainyard.adapters.aws.dead_letters import SqsDeadLetterQueue
+    from trainyard.adapters.aws.queues import queue_url_of
+    from trainyard.application.api.dead_letters import DeadLetterOffice, DeadLetterQueue
+    from trainyard.domain.dead_letters import SUFFIX
+
+    settings = Settings.from_env("stack", "tier_queue_prefix", "scheduler_table")
+    policies = policies_of(settings)
+
+    def queues() -> list[DeadLetterQueue]:
+        # Listing all queues of an account is not a right that could be narrowed.
+        tiers = [f"{settings.tier_queue_prefix}{tier.name}" for tier in policies.current().tiers]
+        sources = [f"{settings.stack}-{name}" for name in ("uploads", "status", "undelivered")]
+        urls = [queue_url_of(f"{name}{SUFFIX}") for name in (*sources, *tiers)]
+        return [SqsDeadLetterQueue(url) for url in urls if url]
+
+    return DeadLetterOffice(queues=queues)
 
 
 @cache
