@@ -69,7 +69,8 @@ def answer_as_api_gateway() -> None:
 
 
 def provision_reachable_apis(address: str) -> None:
-    """Let CloudFormation return an endpoint of APIs that any client can reach."""
+    """Let CloudFormation return an endpoint of APIs that any client can reach, and store CORS as it is read."""
+    from ministack.services import apigateway
     from ministack.services.cloudformation import provisioners
 
     handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"]
@@ -77,6 +78,9 @@ def provision_reachable_apis(address: str) -> None:
 
     def reachable(answer: tuple[str, Answer]) -> tuple[str, Answer]:
         api_id, attributes = answer
+        cors = apigateway._apis[api_id].get("corsConfiguration") or {}
+        for name in list(cors):
+            cors[name[:1].lower() + name[1:]] = cors.pop(name)
         return api_id, attributes | {"ApiEndpoint": f"{address}/_aws/execute-api/{api_id}/$default"}
 
     provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"] = handlers | {

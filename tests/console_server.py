@@ -40,7 +40,9 @@ class ConsoleServer:
 
     def _file(self, name: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         headers = {"accept-encoding": environ.get("HTTP_ACCEPT_ENCODING", "")}
-        answer = self.console.handler({"pathParameters": {"file": name}, "headers": headers}, Context())
+        event = {"pathParameters": {"file": name}, "headers": headers}
+        event["requestContext"] = {"http": {"method": "GET"}}
+        answer = self.console.handler(event, Context())
         start_response(f"{answer['statusCode']} -", list(answer["headers"].items()))
         return [b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()]
 

@@ -20,7 +20,7 @@ from testing.memory_serving import MemoryModelPackages
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE
 from testing.service import ACCOUNT, Service, policies_in_force
-from tests.build import NOW, after, choice, policy, request, soft, submission, tenant, tier
+from tests.build import NOW, after, choice, execution, policy, request, soft, submission, tenant, tier
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
 from trainyard.application.api.dead_letters import DeadLetterOffice
@@ -47,12 +47,13 @@ from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.arrival_limits import ArrivalLimits
-from trainyard.persistence.book import Book, Totals
+from trainyard.persistence.book import Book, Totals, booking_keys, bookings
 from trainyard.persistence.bulk_actions import BulkActions
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
+from trainyard.persistence.transactions import read_items
 
 LIMITS = policy(
     tier(
@@ -213,6 +214,7 @@ class Api:
         self.pages = RequestPages(requests=self.requests)
         self.retrainings = MemoryRetrainings()
         self.packages, self.predictions, self.storage = MemoryModelPackages(), MemoryPredictions(), MemoryUploads()
+        self.book = Book(store=self.store)
         self.logs, self.reports = MemoryJobLogs(), MemoryReports()
         self.counted: list[Update] = []
         self.totals: list[Totals] = []
@@ -269,7 +271,9 @@ class Api:
         for name, value in {
             "request_pages": lambda: self.pages,
             "claim_names": dict,
-            "book": lambda: SimpleNamespace(totals=self._of_month),
+            "book": lambda: SimpleNamespace(
+                totals=self._of_month, executions_of_month=self.book.executions_of_month
+            ),
             "call_limits": lambda: self.limits,
             "existing_tenant": self._existing,
             "explain": lambda: explain,
@@ -281,7 +285,7 @@ class Api:
             "bulk_selections": lambda: selections,
             "bulk_requests": lambda: BulkRequests(actions=BulkActions(self.store), starts=self.bulk_starts),
             "bulk_work": lambda: self.bulk_work,
-            "runs": lambda: Runs(book=Book(store=self.store), reports=self.reports, logs=self.logs),
+            "runs": lambda: Runs(book=self.book, reports=self.reports, logs=self.logs),
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: self.trainings,
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
@@ -296,8 +300,16 @@ class Api:
         found = self.tenants.get(tenant_id)
         return found if found is not None and found.state is not TenantState.DELETED else None
 
-    def _of_month(self, month: str, tenant_id: str) -> list[Totals]:
-        return [each for each in self.totals if (each.month, each.tenant_id) == (month, tenant_id)]
+    def _of_month(self, month: str, tenant_id: str | None) -> list[Totals]:
+        if not self.totals:
+            return list(self.book.totals(month, tenant_id))
+        return [each for each in self.totals if each.month == month and tenant_id in (None, each.tenant_id)]
+
+    def record(self, of: Request, **changes: Any) -> None:
+        """Book an attempt of a request."""
+        record = execution(of, **changes)
+        items = read_items(self.store, booking_keys([record]))
+        self.store.transact(bookings([record], items, NOW, 0))
 
     def put(self, number: int, tenant_id: str = "acme", **fields: Any) -> Request:
         """Store a request as it is, outside all queues."""

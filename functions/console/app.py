@@ -26,6 +26,8 @@ PAGE, SETTINGS = "index.html", "settings.json"
 
 def handler(event: dict[str, Any], _: object) -> dict[str, Any]:
     """Return a file, as a payload of format 2.0 of API Gateway."""
+    if event["requestContext"]["http"]["method"] == "OPTIONS":
+        return {"statusCode": 204}  # API Gateway adds what a page of another origin may do
     name = (event.get("pathParameters") or {}).get("file") or ""
     body = _content(name)
     if body is None:

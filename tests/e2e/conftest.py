@@ -47,6 +47,7 @@ OPTIONS = {
     "DirectInvocation": "true",
     "ApprovalLinks": "true",
     "HttpApi": "true",
+    "ApiOrigins": "https://portal.example.com",
 }
 """All pipelines that there may be, some of which the policy below needs; and all that serving can do."""
 POLICY = """

@@ -318,6 +318,34 @@ def check_what_ran(harness: Harness, path: str, token: str, overrides: dict[str,
     assert get(harness, f"{path}/logs?step=Nope", token)[0] == 409
 
 
+def test_a_page_of_another_origin_may_call_the_api_if_it_is_named(harness: Harness) -> None:
+    token = user(harness, "portal", "operators")["IdToken"]
+
+    def asked(origin: str, path: str, method: str = "OPTIONS", **headers: str) -> tuple[int, Any]:
+        request = urllib.request.Request(f"{harness.outputs['ApiAddress']}{path}", method=method)
+        for name, value in ({"Origin": origin} | headers).items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers
+
+    preflight = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization"}
+    for path in ("/v1/me", "/v1/service", "/v1/service/pause", "/v1/tenants/acme/requests"):
+        status, headers = asked("https://portal.example.com", path, **preflight)
+        assert (status, headers["Access-Control-Allow-Origin"]) == (204, "https://portal.example.com"), path
+        assert "idempotency-key" in headers["Access-Control-Allow-Headers"]
+        assert headers["Access-Control-Allow-Credentials"] is None
+        _, headers = asked("https://evil.example.com", path, **preflight)
+        assert headers["Access-Control-Allow-Origin"] is None, path
+    bearer = {"Authorization": f"Bearer {token}"}
+    status, headers = asked("https://portal.example.com", "/v1/service", "GET", **bearer)
+    assert (status, headers["Access-Control-Allow-Origin"]) == (200, "https://portal.example.com")
+    assert "etag" in headers["Access-Control-Expose-Headers"].lower()
+    assert asked("https://portal.example.com", "/v1/service", "GET")[0] == 401
+
+
 @pytest.mark.thorough
 def test_a_burst_of_one_tenant_is_held_back_and_others_are_unharmed(harness: Harness) -> None:
     harness.create("bursting")

@@ -1,21 +1,18 @@
 """The HTTP API: what a request ran, and what its steps printed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Any
 
 import pytest
 
-from tests.build import NOW, execution, job, step
+from tests.build import job, step
 from tests.http_api import Api
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.errors import ExecutionGone
 from trainyard.domain.executions import StepRecord
 from trainyard.domain.requests import Request, State
 from trainyard.entrypoints.api.runs import READS_MAX
-from trainyard.persistence.book import bookings
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-x-Train"
 
@@ -23,18 +20,6 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-x-Train"
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
-
-
-def book(api: Api, of: Request, **changes: Any) -> None:
-    """Record an attempt of a request."""
-    record = execution(of, **changes)
-    api.store.transact(bookings([record], dict.fromkeys(keys_of(api, record)), NOW, 0))
-
-
-def keys_of(api: Api, record: Any) -> Iterator[Any]:
-    from trainyard.persistence.book import booking_keys
-
-    yield from booking_keys([record])
 
 
 def path_of(added: Request, what: str) -> str:
@@ -45,7 +30,7 @@ def test_the_attempts_of_a_request_are_those_recorded_and_the_one_that_runs(api:
     added = api.put(1, state=State.RUNNING, attempt=2, execution_arn="arn:execution/2")
     failed = step(status="Failed", failure=f"no access to {ARN}", job=job(status="Failed", metrics=(("a", inf),)))
     record = StepRecord(step=failed, seconds=60, cost_usd=None, flags=("its end time is missing",))
-    book(api, replace(added, attempt=1), state=State.FAILED, steps=(record,), unknown=1)
+    api.record(replace(added, attempt=1), state=State.FAILED, steps=(record,), unknown=1)
     api.reports.report = ExecutionReport(steps=(step(status="Executing", job=job(status="InProgress")),))
     status, shown = api.get(path_of(added, "attempts"))
     assert status == 200
@@ -97,7 +82,7 @@ def test_a_log_ends_some_time_after_its_attempt(api: Api, minutes: int) -> None:
     """CloudWatch shows the last lines some time after the end."""
     ended_at = datetime.now(UTC) - timedelta(minutes=minutes)
     added = api.put(1, state=State.SUCCEEDED, attempt=1, execution_arn="arn:execution/1")
-    book(api, added, ended_at=ended_at)
+    api.record(added, ended_at=ended_at)
     api.logs.lines[ARN] = ["one", "two"]
     page = api.get(path_of(added, "logs?step=Train"))[1]
     assert (len(page["items"]), page["next"] is None) == (2, minutes == 3)

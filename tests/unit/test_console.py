@@ -34,7 +34,8 @@ def console(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def fetch(console: ModuleType, name: str | None, **headers: str) -> dict[str, Any]:
     parameters = {} if name is None else {"pathParameters": {"file": name}}
     sent = {key.replace("_", "-"): value for key, value in headers.items()}
-    return dict(console.handler({**parameters, "headers": sent}, Context()))
+    event = {**parameters, "headers": sent, "requestContext": {"http": {"method": "GET"}}}
+    return dict(console.handler(event, Context()))
 
 
 def test_each_file_is_returned_with_its_type_and_as_it_is(console: ModuleType) -> None:
@@ -160,3 +161,8 @@ def test_addresses_are_relative_so_that_the_console_works_below_any_path() -> No
 def test_lines_are_short_enough_to_be_read() -> None:
     longest = {path.name: max(map(len, Path(path).read_text("utf-8").splitlines())) for path in FILES}
     assert max(longest.values()) <= 115, longest
+
+
+def test_a_preflight_is_answered_without_anything(console: ModuleType) -> None:
+    event = {"requestContext": {"http": {"method": "OPTIONS"}}, "pathParameters": {"path": "me"}, "headers": {}}
+    assert console.handler(event, Context()) == {"statusCode": 204}

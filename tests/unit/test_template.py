@@ -331,11 +331,12 @@ def test_the_access_log_of_the_api_has_nothing_that_contains_an_approval_link() 
 def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> None:
     permissions = [p["Properties"] for _, p in resources("AWS::Lambda::Permission")]
     of_api = [p for p in permissions if p["Principal"] == "apigateway.amazonaws.com"]
-    assert {p["FunctionName"]["Ref"]: p["SourceArn"]["Fn::Sub"].rpartition(":")[2] for p in of_api} == {
-        "ApprovalsFunction": "${ApprovalsApi}/*/*/approvals/*",
-        "ApiFunction": "${Api}/*/*/v1/*",
-        "OperationsFunction": "${Api}/*/*/v1/service*",
-        "ConsoleFunction": "${Api}/*/GET/console*",
+    assert {(p["FunctionName"]["Ref"], p["SourceArn"]["Fn::Sub"].rpartition(":")[2]) for p in of_api} == {
+        ("ApprovalsFunction", "${ApprovalsApi}/*/*/approvals/*"),
+        ("ApiFunction", "${Api}/*/*/v1/*"),
+        ("OperationsFunction", "${Api}/*/*/v1/service*"),
+        ("ConsoleFunction", "${Api}/*/GET/console*"),
+        ("ConsoleFunction", "${Api}/*/OPTIONS/v1/*"),
     }
     routes = {
         route["Properties"]["RouteKey"]: route["Properties"]["AuthorizationType"]
@@ -349,6 +350,9 @@ def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> No
         "ANY /v1/service/{path+}": "JWT",
         "GET /console": "NONE",
         "GET /console/{file+}": "NONE",
+        "OPTIONS /v1/{path+}": "NONE",
+        "OPTIONS /v1/service": "NONE",
+        "OPTIONS /v1/service/{path+}": "NONE",
     }
 
 

@@ -101,6 +101,13 @@ class BudgetAnswer(_Answer):
     budget: Annotated[BudgetLeft | None, Field(description="Null where the tenant has none")]
 
 
+class StatementAnswer(_Answer):
+    """What a tenant's month cost."""
+
+    month: str
+    page: Annotated[str, Field(description="HTML, complete in itself, without scripts")]
+
+
 class Why(_Answer):
     """Why a request waits, and what it can expect."""
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainyard.application.api.overview import ServiceState, WhatIf
+from trainyard.application.billing.reports import By, CostReport, CostRow
 from trainyard.application.scheduling.explain import Upcoming, cure_of
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
@@ -167,6 +168,56 @@ class WhatIfAnswer(PolicyCheck):
     other_slots: int
     tiers: list[TierLimits]
     items: list[Compared]
+
+
+class ServiceCostsRow(_Answer):
+    """What a tenant, a tier or an algorithm cost in a month; amounts are decimal numbers, in USD."""
+
+    name: str
+    runs: int
+    succeeded: int
+    failed: int
+    stopped: int
+    usd: Annotated[str, Field(description="Of the runs, at list prices")]
+    unknown_steps: Annotated[int, Field(description="Steps of which the cost is not known, and not in `usd`")]
+    saved_usd: Annotated[str, Field(description="What spot instances saved")]
+    calls: Annotated[int, Field(description="Predictions that were asked for")]
+    inference_usd: Annotated[str, Field(description="Of the predictions; not in `usd`")]
+
+
+class ServiceCosts(_Answer):
+    """What the service cost in a month."""
+
+    month: str
+    by: By
+    items: Annotated[list[ServiceCostsRow], Field(description="The dearest first")]
+    others: Annotated[int, Field(description="Rows beyond the limit; they are in the total")]
+    total: ServiceCostsRow
+
+
+def service_costs_of(month: str, report: CostReport, limit: int) -> ServiceCosts:
+    return ServiceCosts(
+        month=month,
+        by=report.by,
+        items=[_costs_row(row) for row in report.rows[:limit]],
+        others=max(len(report.rows) - limit, 0),
+        total=_costs_row(report.total),
+    )
+
+
+def _costs_row(row: CostRow) -> ServiceCostsRow:
+    return ServiceCostsRow(
+        name=row.name,
+        runs=row.executions,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        stopped=row.stopped,
+        usd=f"{row.usd:f}",
+        unknown_steps=row.unknown,
+        saved_usd=f"{row.saved_usd:f}",
+        calls=row.calls,
+        inference_usd=f"{row.inference_usd:f}",
+    )
 
 
 def policy_summary_of(version: PolicyVersion) -> PolicySummary:

@@ -252,12 +252,14 @@ class Book:
         return self._listed("executions-of-tenant", tenant_id, stamp(begin), stamp(end))
 
     def executions_of_month(
-        self, tenant_id: str, month: str, begin: datetime, end: datetime
+        self, tenant_id: str, month: str, begin: datetime, end: datetime, *, limit: int | None = None
     ) -> list[ExecutionRecord]:
-        """Return a tenant's executions that belong to a month; the times bound it, with room for clocks."""
+        """Return a tenant's executions that belong to a month, at most `limit`; the times bound it, with room for
+        clocks.
+        """
         room = timedelta(hours=1)
         executions = self.executions_of_tenant(tenant_id, begin - room, end + room)
-        return [execution for execution in executions if execution.month == month]
+        return list(islice((each for each in executions if each.month == month), limit))
 
     def executions_of_day(self, day: str) -> Iterator[ExecutionRecord]:
         """Yield what was booked or corrected on a day, "2026-11-21", in this order; may lag."""

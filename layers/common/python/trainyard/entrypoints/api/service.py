@@ -6,8 +6,9 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import Field
 
+from trainyard.application.billing.reports import By, cost_report
 from trainyard.application.scheduling.policy_changes import differences
-from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor, results
+from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
 from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
 from trainyard.contracts.api_overview import (
@@ -17,16 +18,20 @@ from trainyard.contracts.api_overview import (
     PolicySummary,
     QueueAnswer,
     ServiceAnswer,
+    ServiceCosts,
     TenantList,
     WhatIfAnswer,
     policy_of,
     policy_summary_of,
     queue_of,
+    service_costs_of,
     service_of,
     tenant_of,
     what_if_of,
 )
 from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.executions import month_of
+from trainyard.domain.prices import Prices
 from trainyard.domain.principals import Access
 from trainyard.domain.requests import TERMINAL, State
 from trainyard.domain.tenants import TenantState
@@ -47,6 +52,8 @@ QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of
 VERSION_DIGITS_MAX = 8
 WHAT_IFS_MAX = 10
 """Of a caller within ten seconds: each looks ahead four times."""
+COSTS_MAX = 5
+"""Of a caller within ten seconds: each reads the totals of all tenants."""
 POLICIES_MAX = 5
 """Of a caller within ten seconds: each reads all tenants."""
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
@@ -178,6 +185,20 @@ def apply_policy(body: PolicyChangeBody) -> PolicySummary:
             force=body.force,
         )
     )
+
+
+@router.get("/v1/service/costs", summary="What all tenants cost in a month", responses=answers(ServiceCosts))
+def show_service_costs(
+    month: Annotated[Month | None, Query()] = None,
+    by: Annotated[By, Query()] = By.TENANT,
+    limit: Annotated[Limit, Query()] = 50,
+) -> ServiceCosts:
+    principal = allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("month", "by", "limit")
+    limit_calls(f"costs#{principal.caller}", COSTS_MAX)
+    month = month or month_of(datetime.now(UTC))
+    report = cost_report(bootstrap.book().totals(month, None), by, Prices())
+    return service_costs_of(month, report, limit)
 
 
 def _policy(text: str) -> PolicyVersion:
