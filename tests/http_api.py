@@ -130,9 +130,11 @@ class MemoryDeadLetterQueue:
 class MemoryBulkStarts:
     def __init__(self) -> None:
         self.begun: list[tuple[str, str]] = []
+        self.carry_out: Callable[[str, str], object] = lambda owner, action_id: None
 
     def begin(self, owner: str, action_id: str) -> None:
         self.begun.append((owner, action_id))
+        self.carry_out(owner, action_id)
 
 
 class MemoryJobLogs:

@@ -10,10 +10,15 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
+from tests.build import job, step
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
 from trainyard.application.api.uploads import Upload
-from trainyard.domain.requests import State
+from trainyard.application.ports import ExecutionReport
+from trainyard.domain.bulk_actions import BulkState
+from trainyard.domain.dead_letters import Letter
+from trainyard.domain.executions import StepRecord
+from trainyard.domain.requests import Overrides, Request, State
 from trainyard.domain.tenants import Tenant
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
@@ -26,6 +31,8 @@ OF_SERVICE = {
     "activity": "Activity",
     "failures": "Failures",
     "tenants": "Tenants",
+    "costs": "All costs",
+    "dead-letters": "Dead letters",
     "policy": "Policy",
 }
 HEADERS_OF_STORAGE = {
@@ -50,7 +57,10 @@ def browser() -> Iterator[Browser]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsoleServer]:
     for name in ("USERS_CLIENT", "URL_SUFFIX"):
         monkeypatch.setenv(f"TRAINYARD_{name}", "example.com")
-    with serving(ConsoleServer(Api(monkeypatch), "operators")) as server:
+    api = Api(monkeypatch)
+    # What begins is done at once.
+    api.bulk_starts.carry_out = api.bulk_work.run
+    with serving(ConsoleServer(api, "operators")) as server:
         yield server
 
 
@@ -81,7 +91,7 @@ def test_each_page_says_that_there_is_nothing_and_is_stable_and_light(
             with Visit(browser, server.address, width=width, token="t") as visit:
                 visit.go(f"/{name}" if group == "operators" else f"/t/acme/{name}", heading)
                 expect(visit.page.locator("main")).to_contain_text(
-                    re.compile("There (is|are) no|Nothing|version 0|0 of|acme")
+                    re.compile("There (is|are) no|Nothing|version 0|0 of|acme|trainyard-uploads-dlq")
                 )
                 asked = [answer.url.removeprefix(server.address) for answer in visit.answers]
                 first = [url for url in asked if not url.startswith("/v1/") or url == "/v1/me"]
@@ -228,12 +238,183 @@ def test_what_is_not_there_or_not_ones_own_is_said(browser: Browser, server: Con
         visit.forgive("status of 404")
 
 
+def test_all_that_filters_select_are_acted_on_after_their_number_is_confirmed(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    waiting = [server.api.enlist(number, data_set=f"d{number}") for number in range(1, 31)]
+    failed = server.api.put(99, state=State.FAILED, data_set="x", finished_at=recent(1))
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        dialog = visit.page.get_by_role("dialog")
+        visit.page.get_by_label("State").select_option("SUCCEEDED")
+        expect(visit.page.get_by_role("button", name="Cancel all")).to_be_hidden()
+        visit.page.get_by_label("State").select_option("FAILED")
+        visit.page.get_by_role("button", name="Try all again").click()
+        dialog.get_by_role("button", name="Ask for 1 training").click()
+        expect(visit.page.locator("main")).to_contain_text("1 request asked for again.")
+        assert [asked.data_set for asked in server.api.retrainings.asked] == [failed.data_set]
+        visit.page.get_by_label("State").select_option("QUEUED")
+        visit.page.get_by_role("button", name="Cancel all").click()
+        expect(dialog).to_contain_text("Those that are selected: waiting.")
+        assert len(server.api.requests.active(State.QUEUED)) == len(waiting)
+        dialog.get_by_role("button", name="Cancel 30 requests").click()
+        expect(visit.page.locator("main")).to_contain_text("30 requests cancelled.")
+        assert server.api.requests.active(State.QUEUED) == []
+        visit.page.get_by_role("button", name="Cancel all").click()
+        expect(visit.page.locator("main")).to_contain_text("None of these requests waits or runs.")
+
+
+def test_a_bulk_action_is_shown_on_the_next_visit_and_can_be_stopped(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    waiting = [server.api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
+    server.api.bulk_action("acme", [each.request_id for each in waiting], done=1, state=BulkState.RUNNING)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        expect(visit.page.locator("main")).to_contain_text("Cancelling 3 requests: 1 done")
+        assert visit.violations() == []
+        visit.page.get_by_role("button", name="Stop", exact=True).click()
+        expect(visit.page.locator("main")).to_contain_text("1 request cancelled, 2 requests left as they are.")
+        visit.page.reload()
+        visit.loaded("Requests")
+        expect(visit.page.locator(".bulk progress")).to_have_count(0)
+
+
+def run_of(api: Api, number: int, lines: int = 3) -> Request:
+    """A request that ran twice, and what its training printed the second time."""
+    added = api.put(
+        number, state=State.RUNNING, attempt=2, execution_arn="arn:execution/2", admitted_at=recent(20)
+    )
+    bad = StepRecord(
+        step=step(status="Failed", failure=HOSTILE, job=job(status="Failed")), seconds=60, cost_usd=None
+    )
+    api.record(replace(added, attempt=1), state=State.FAILED, steps=(bad,), unknown=1)
+    running = job(status="InProgress", metrics=(("validation:accuracy", 0.91234),))
+    api.reports.report = ExecutionReport(steps=(step(status="Executing", job=running),))
+    api.logs.lines[running.arn] = [f"line {number} {HOSTILE}" for number in range(lines)]
+    return added
+
+
+def test_steps_and_what_they_print_are_shown_as_text_and_followed(browser: Browser, server: ConsoleServer) -> None:
+    added = run_of(server.api, 1, lines=700)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        main = visit.page.locator("main")
+        expect(main).to_contain_text("Attempt 1 Failed")
+        expect(main).to_contain_text("validation:accuracy 0.9123")
+        visit.page.get_by_role("button", name="Log of Train, attempt 2").click()
+        log = visit.page.locator("pre.log")
+        expect(log.locator("span")).to_have_count(500)
+        visit.page.get_by_role("button", name="Show more lines").click()
+        expect(log.locator("span")).to_have_count(700)
+        expect(main).to_contain_text("More follows while it runs.")
+        server.api.logs.lines[job().arn].append("the last one")
+        for name in ("Pause updates", "Resume updates"):
+            visit.page.get_by_role("button", name=name).click()
+        expect(log).to_contain_text("the last one")
+        expect(log.locator("span")).to_have_count(701)
+        assert main.locator("img, script").count() == 0
+        visit.page.get_by_role("button", name="Close the log").click()
+        expect(log).to_be_hidden()
+        assert visit.overflow() == 0
+
+
+def test_a_training_is_asked_for_with_another_algorithm(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/data-sets", "Data sets")
+        for typed, words in (("max_iter", "“max_iter” is no hyperparameter"), ("max_iter=0", "max_iter")):
+            visit.page.get_by_role("button", name="Train churn again").click()
+            visit.page.get_by_role("dialog").get_by_label("Hyperparameters").fill(typed)
+            visit.page.get_by_role("dialog").get_by_role("button", name="Train").click()
+            expect(visit.page.locator(".notice")).to_contain_text(words)
+        visit.forgive("409")
+        visit.page.get_by_role("button", name="Train churn again").click()
+        dialog = visit.page.get_by_role("dialog")
+        dialog.get_by_label("Algorithm").select_option("linear")
+        dialog.get_by_label("Hyperparameters").fill("regularization = 0.5, max_iter=200")
+        assert visit.violations() == []
+        dialog.get_by_role("button", name="Train").click()
+        expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
+    (asked,) = server.api.retrainings.asked
+    assert asked.overrides == Overrides(
+        algorithm="linear", hyperparameters=(("max_iter", 200), ("regularization", 0.5))
+    )
+
+
+def test_dead_letters_are_read_sent_back_and_deleted(browser: Browser, server: ConsoleServer) -> None:
+    uploads, _, undelivered, _ = server.api.dead_letters
+    uploads.letters = [
+        Letter(str(number), "r", HOSTILE, f"no tenant 'a{number}'", recent(number)) for number in (1, 2)
+    ]
+    undelivered.letters = [Letter("9", "r", "{}", "no permissions", recent(9))]
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/dead-letters", "Dead letters")
+        main, dialog = visit.page.locator("main"), visit.page.get_by_role("dialog")
+        visit.page.get_by_role("button", name=re.compile("Show: trainyard-uploads-dlq")).click()
+        visit.page.locator("details").first.click()
+        expect(visit.page.locator("pre.log").first).to_contain_text("<img src=x onerror=alert(1)>")
+        assert main.locator("img, script").count() == 0
+        assert visit.overflow() == 0
+        expect(visit.page.get_by_role("button", name=re.compile("Send back: .*undelivered"))).to_have_count(0)
+        visit.page.get_by_role("button", name=re.compile("Send back: trainyard-uploads-dlq")).click()
+        dialog.get_by_role("button", name="Send 2 letters back").click()
+        expect(main).to_contain_text("2 letters sent back; about 0 remain in the queue.")
+        assert len(uploads.sent_back) == 2
+        visit.page.get_by_role("button", name=re.compile("Delete: trainyard-undelivered-dlq")).click()
+        dialog.get_by_role("button", name="Go back").click()
+        assert len(undelivered.letters) == 1
+        visit.page.get_by_role("button", name=re.compile("Delete: trainyard-undelivered-dlq")).click()
+        dialog.get_by_role("button", name="Delete 1 letter").click()
+        expect(main).to_contain_text("1 letter deleted")
+        assert undelivered.letters == []
+
+
+def test_a_statement_is_kept_as_a_file_and_operators_see_all_costs(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    month = f"{datetime.now(UTC):%Y-%m}"
+    for number, tenant_id in enumerate(("acme", "acme1"), start=1):
+        added = server.api.put(number, tenant_id=tenant_id, attempt=1, state=State.SUCCEEDED)
+        server.api.record(added, cost=f"{number}.5", month=month, admitted_at=recent(1))
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/costs", "Costs")
+        with visit.page.expect_download() as download:
+            visit.page.get_by_role("button", name="Download the statement").click()
+        assert download.value.suggested_filename == f"acme-{month}.html"
+        assert "1.50 USD" in download.value.path().read_text(encoding="utf-8")
+        visit.go("/costs", "All costs")
+        expect(visit.page.locator("tbody tr").first).to_contain_text("acme1")
+        expect(visit.page.locator("tr.total")).to_contain_text("$4.00")
+        visit.page.get_by_label("By").select_option("tier")
+        expect(visit.page.locator("tbody tr").first).to_contain_text("basic")
+        expect(visit.page).to_have_url(re.compile("by=tier"))
+
+
+def test_an_operator_halts_the_service(browser: Browser, server: ConsoleServer) -> None:
+    server.api.enlist(1)
+    server.api.admit()
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        dialog = visit.page.get_by_role("dialog")
+        visit.page.get_by_role("button", name="Halt the service").click()
+        expect(dialog).to_contain_text("The service is paused, and 1 run stopped")
+        dialog.get_by_role("button", name="Go back").click()
+        assert not server.api.service.scheduler.tables.ledger.read().paused
+        visit.page.get_by_role("button", name="Halt the service").click()
+        dialog.get_by_label("Reason").fill("a bad release")
+        dialog.get_by_role("button", name="Halt the service").click()
+        expect(visit.page.locator("main")).to_contain_text("halted: a bad release")
+        assert visit.page.get_by_role("button", name="Resume the service").is_visible()
+    (held,) = server.api.service.scheduler.tables.held()
+    assert held.stop_asked_at is not None
+
+
 def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server: ConsoleServer) -> None:
     request = f"/t/acme/requests/{server.api.enlist(1).request_id}"
     server.api.register(1)
     for group, paths in (
         ("tenant-readers", ("/t/acme/requests", request, "/t/acme/data-sets", "/t/acme/models/1")),
-        ("viewers", ("/overview", "/t/acme/requests")),
+        ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters")),
     ):
         server.group = group
         for path in paths:
@@ -241,7 +422,8 @@ def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server
                 visit.page.goto(f"{server.address}/console#{path}")
                 expect(visit.page.locator(".live")).to_contain_text("Updated")
                 offered = visit.page.locator("main button:visible").all_inner_texts()
-                assert set(offered) <= {"Pause updates", "Get the files", "Show more", ""}, (group, path)
+                harmless = {"Pause updates", "Get the files", "Show more", "Show", "Download the statement", ""}
+                assert set(offered) <= harmless, (group, path)
 
 
 def test_an_operator_pauses_with_a_reason_and_resumes(browser: Browser, server: ConsoleServer) -> None:
@@ -295,16 +477,22 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
     fill(api, 6)
     waiting = api.enlist(50)
     api.register(1)
+    ran = run_of(api, 60)
+    api.dead_letters[0].letters = [Letter("1", "r", "{}", "no tenant 'a'", recent(5))]
     paths: dict[str, Any] = {f"/{name}": heading for name, heading in OF_SERVICE.items()}
     paths |= {f"/t/acme/{name}": heading for name, heading in OF_TENANT.items()}
     paths |= {
         "/t/acme/models/1": "Model version 1",
         f"/t/acme/requests/{waiting.request_id}": f"Request {waiting.request_id[:8]}",
+        f"/t/acme/requests/{ran.request_id}": f"Request {ran.request_id[:8]}",
     }
     for width in (1440, NARROW):
         with Visit(browser, server.address, width=width, theme=theme, token="t") as visit:
             for path, heading in paths.items():
                 visit.go(path, heading)
+                if show := visit.page.get_by_role("button", name=re.compile("Log of|Show: ")).all():
+                    show[0].click()
+                    visit.page.locator(".log, details").first.wait_for()
                 assert visit.violations() == [], (path, width)
                 assert (visit.overflow(), visit.clipped()) == (0, []), (path, width)
 

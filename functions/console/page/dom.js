@@ -125,3 +125,10 @@ export function ask({ title, text = [], fields = {}, action, danger = false }) {
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close("");
 }
+
+/** Let the browser keep a text as a file: what it contains is not shown here, and runs nothing here. */
+export function download(name, type, text) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  el("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+}

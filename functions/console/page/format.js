@@ -93,3 +93,17 @@ export function figures(pairs) {
 
 /** Return the day in UTC, by which the API lists what ended. */
 export const today = () => new Date().toISOString().slice(0, 10);
+
+const MONTHS = 13;
+
+/** Return the last months, the current one first: "2026-11". */
+export function lastMonths() {
+  const now = new Date();
+  const back = (months) =>
+    new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - months, 1)).toISOString().slice(0, 7);
+  return Array.from({ length: MONTHS }, (_, months) => back(months));
+}
+
+/** Return how good a model would be that always predicts the same. */
+export const baseline = (value) =>
+  typeof value === "number" ? el("small", {}, `baseline ${value.toFixed(3)}`) : null;

@@ -16,6 +16,8 @@ const OF_SERVICE = {
   activity: ["Activity", () => import("./views/activity.js")],
   failures: ["Failures", () => import("./views/failures.js")],
   tenants: ["Tenants", () => import("./views/tenants.js")],
+  costs: ["All costs", () => import("./views/service_costs.js")],
+  "dead-letters": ["Dead letters", () => import("./views/dead_letters.js")],
   policy: ["Policy", () => import("./views/policy.js")],
 };
 // Views of one tenant; and those of one thing of it, which the last part of the address names.

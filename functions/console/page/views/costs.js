@@ -1,11 +1,10 @@
 // What a tenant has spent in a month, by data set, and how its budget stands.
 
 import { at, get } from "../api.js";
-import { el, field, fill, panel, select } from "../dom.js";
-import { count, figures, usd } from "../format.js";
+import { act, download, el, field, fill, panel, select } from "../dom.js";
+import { count, figures, lastMonths, usd } from "../format.js";
 import { table } from "../table.js";
 
-const MONTHS = 13;
 const SECONDS = 60;
 
 export function show(view, context) {
@@ -31,12 +30,21 @@ export function show(view, context) {
       { title: "Cost of predictions", class: "number", cell: (row) => usd(row.inference_usd) },
     ],
   });
+  const status = el("div", { role: "status" });
+  const statement = el("button", { type: "button" }, "Download the statement");
   month.addEventListener("change", () => {
     setQuery({ month: month.value });
     context.reload();
   });
+  statement.addEventListener("click", () =>
+    act(statement, status, async () => {
+      const { month: of, page } = await get(at`tenants/${tenant}/statement`, { month: month.value });
+      download(`${tenant}-${of}.html`, "text/html", page);
+    }),
+  );
   view.append(
-    el("div", { class: "fields" }, field("Month (UTC)", month)),
+    el("div", { class: "fields" }, field("Month (UTC)", month), el("div", { class: "field" }, statement)),
+    status,
     el("div", { class: "panels" }, panel("Spent", total), panel("Budget of the current month", budget)),
     panel("By data set", list.element),
   );
@@ -83,11 +91,4 @@ function bar({ limit_usd: limit, spent_usd: spentUsd, reserved_usd: reserved }) 
       left < 0 ? ["Overspent", usd(String(-left))] : ["Left", usd(String(left))],
     ]),
   ];
-}
-
-function lastMonths() {
-  const now = new Date();
-  const back = (months) =>
-    new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - months, 1)).toISOString().slice(0, 7);
-  return Array.from({ length: MONTHS }, (_, months) => back(months));
 }

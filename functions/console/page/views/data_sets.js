@@ -1,11 +1,11 @@
 // Data sets: upload a file with its price and place known before, or train again on what is there.
 
 import { at, get, post, postOnce } from "../api.js";
-import { act, ask, banner, el, field, panel } from "../dom.js";
+import { act, ask, banner, el, field, panel, select } from "../dom.js";
 import { bytes, count, usd } from "../format.js";
 import { table } from "../table.js";
 import { upload } from "../upload.js";
-import { explained } from "./request.js";
+import { explained } from "./prospect.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const RULE = "Letters, digits, dots, hyphens and underscores: up to 63, the first a letter or a digit.";
@@ -58,8 +58,23 @@ export function show(view, context) {
 
   async function trained(name) {
     const text = [el("p", {}, "Trains on all data uploaded so far, at the usual cost.")];
-    if (!(await ask({ title: `Train ${name} again?`, action: "Train", text }))) return;
-    const { request_id: id } = await postOnce(at`tenants/${tenant}/requests`, { data_set: name });
+    const usual = settings.of(name)?.algorithm ?? "its own";
+    const fields = {
+      algorithm: {
+        label: "Algorithm",
+        control: select([["", `As set: ${usual}`], ...algorithms.names().map((each) => [each, each])], ""),
+        hint: "For this training alone",
+      },
+      hyperparameters: {
+        label: "Hyperparameters",
+        control: el("input", { size: "40", autocomplete: "off", spellcheck: "false" }),
+        hint: "For this training alone, such as max_iter=200, learning_rate=0.05; others stay as set",
+      },
+    };
+    const chosen = await ask({ title: `Train ${name} again?`, action: "Train", text, fields });
+    if (!chosen) return;
+    const body = { data_set: name, ...overridden(chosen) };
+    const { request_id: id } = await postOnce(at`tenants/${tenant}/requests`, body);
     status.replaceChildren(
       banner(
         "good",
@@ -87,6 +102,24 @@ export function show(view, context) {
   return { load, seconds: SECONDS };
 }
 
+/** Return what a single training is to have, from what was typed; nothing where that is nothing. */
+function overridden({ algorithm, hyperparameters }) {
+  const pairs = hyperparameters
+    .split(",")
+    .map((each) => each.trim())
+    .filter(Boolean)
+    .map(pair);
+  if (!algorithm && !pairs.length) return {};
+  return { overrides: { algorithm: algorithm || null, hyperparameters: Object.fromEntries(pairs) } };
+}
+
+function pair(text) {
+  const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(text) ?? [];
+  if (!name) throw new Error(`“${text}” is no hyperparameter: write name=value, separated by commas.`);
+  if (/^-?[0-9.]+(e-?[0-9]+)?$/i.test(value) && Number.isFinite(Number(value))) return [name, Number(value)];
+  return [name, { true: true, false: false }[value] ?? value];
+}
+
 /** Return a table of the algorithms that data sets may have, with what an hour of training costs. */
 function algorithmsOf(tenant) {
   const sizes = (row) =>
@@ -110,10 +143,12 @@ function algorithmsOf(tenant) {
       { title: "An hour of training", cell: sizes },
     ],
   });
-  const shown = { element: list.element, hasRows: false, load };
+  const shown = { element: list.element, hasRows: false, load, names: () => names };
+  let names = [];
   async function load() {
     const { items } = await get(at`tenants/${tenant}/algorithms`);
     list.update(items);
+    names = items.map((row) => row.name);
     shown.hasRows = true;
   }
   return shown;

@@ -2,10 +2,9 @@
 
 import { at, get, post } from "../api.js";
 import { act, ask, banner, el, field, fill, panel, select } from "../dom.js";
-import { figures, time } from "../format.js";
+import { baseline, figures, time } from "../format.js";
 import { table } from "../table.js";
 import { standing } from "./models.js";
-import { baseline } from "./request.js";
 
 const REASON_LENGTH_MAX = 200;
 const CONSEQUENCES = {

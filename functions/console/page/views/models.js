@@ -3,8 +3,7 @@
 import { at, get } from "../api.js";
 import { act, el } from "../dom.js";
 import { time } from "../format.js";
-import { pages } from "../pages.js";
-import { table } from "../table.js";
+import { pages, table } from "../table.js";
 
 const KINDS = { approved: "good", rejected: "bad", pending: "warn" };
 

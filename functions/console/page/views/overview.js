@@ -2,6 +2,7 @@
 
 import { get, post } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
+import { bulkActions } from "../bulk.js";
 import { count, figures, many, time } from "../format.js";
 import { table } from "../table.js";
 
@@ -14,10 +15,12 @@ export function show(view, context) {
   const notes = el("div");
   const status = el("div", { role: "status" });
   const whole = el("button", { type: "button", hidden: true, data: { what: "all" } });
+  const halt = el("button", { type: "button", class: "danger", hidden: true }, "Halt the service");
+  const bulk = bulkActions({ path: "v1/service/bulk-actions", mayChange, ended: () => reload() });
   const list = listOf(mayChange);
   let service = null;
   view.append(
-    panel("Slots", slots, el("div", { class: "buttons more" }, whole), notes, status),
+    panel("Slots", slots, el("div", { class: "buttons more" }, whole, halt), notes, status, bulk.element),
     panel("Tiers", list.element),
   );
 
@@ -25,6 +28,27 @@ export function show(view, context) {
     const { what, name } = target.dataset ?? {};
     if (what) act(target, status, () => change(what, name, target.dataset.does));
   });
+
+  halt.addEventListener("click", () =>
+    act(halt, status, async () => {
+      const { total } = await post("v1/service/halt", { what: "all", dry_run: true });
+      const control = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
+      const fields = { reason: { label: "Reason", control, hint: "Shown to operators, with your name" } };
+      const words = `The service is paused, and ${many(total, "run")} stopped; the cost so far is still charged.`;
+      const title = "Halt the service";
+      const answer = await ask({
+        title: `${title}?`,
+        text: [el("p", {}, words)],
+        fields,
+        action: title,
+        danger: true,
+      });
+      if (!answer) return;
+      await post("v1/service/halt", { what: "all", ...answer });
+      status.replaceChildren(banner("good", "The service is paused, and what runs is being stopped."));
+      await reload();
+    }),
+  );
 
   async function change(what, name, verb) {
     const words = what === "all" ? "the service" : `${what} ${name}`;
@@ -47,7 +71,7 @@ export function show(view, context) {
       notes,
       service.pauses.map((pause) => paused(pause, mayChange, linkOf)),
     );
-    whole.hidden = !mayChange;
+    whole.hidden = halt.hidden = !mayChange;
     whole.dataset.does = service.paused ? "resume" : "pause";
     whole.textContent = service.paused ? "Resume the service" : "Pause the service";
     whole.className = service.paused ? "" : "danger";
@@ -56,8 +80,9 @@ export function show(view, context) {
       service.tiers.map((tier) => ({ ...tier, isPausedItself: own.has(tier.name) })),
       { isAsked },
     );
+    await bulk.load();
   }
-  return { load };
+  return { load, leave: bulk.leave };
 }
 
 function totals(service) {

@@ -2,18 +2,9 @@
 
 import { ApiError, at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
-import {
-  badge,
-  between,
-  bytes,
-  duration,
-  expectedStart,
-  figures,
-  isActive,
-  stateName,
-  time,
-  usd,
-} from "../format.js";
+import { badge, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
+import { explained } from "./prospect.js";
+import { runsOf } from "./runs.js";
 
 const MODEL = /model-package\/.*\/([0-9]+)$/;
 const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
@@ -24,6 +15,7 @@ export function show(view, context) {
   const reasons = el("div");
   const waiting = panel("Why it waits", reasons);
   const history = el("ol", { class: "life" });
+  const runs = runsOf(context);
   const details = el("div");
   const status = el("div", { role: "status" });
   const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
@@ -33,6 +25,7 @@ export function show(view, context) {
     panel("State", summary, el("div", { class: "buttons more" }, cancel, retry), status),
     waiting,
     panel("History", history),
+    runs.element,
     panel("Details", details),
   );
 
@@ -46,6 +39,7 @@ export function show(view, context) {
     retry.hidden = !mayChange || !CAN_BE_TRIED_AGAIN.includes(request.state);
     waiting.hidden = why === null;
     fill(reasons, why ? explained(why) : []);
+    await runs.load(request);
   }
 
   cancel.addEventListener("click", () =>
@@ -125,58 +119,18 @@ function outcome(request, link) {
   ];
 }
 
-/** Return how good a model would be that always predicts the same. */
-export const baseline = (value) =>
-  typeof value === "number" ? el("small", {}, `baseline ${value.toFixed(3)}`) : null;
-
-/** Return what a waiting request can expect; of a request, or of a quote. */
-export function explained({ waiting, expected, budget }) {
-  const { earliest, latest } = waiting.expected_start;
-  const soonest =
-    earliest && new Date(earliest) > new Date() && earliest !== latest
-      ? el("small", {}, "not before ", time(earliest))
-      : null;
-  return [
-    el("p", {}, waiting.reason),
-    figures([
-      [
-        "Place in its tier",
-        waiting.position === null ? "not known" : String(waiting.position),
-        waiting.position ? el("small", {}, "1 starts next") : null,
-      ],
-      ["Expected start", expectedStart(latest), soonest],
-      [
-        "Expected end",
-        waiting.expected_end ? ["before ", time(waiting.expected_end)] : "not foreseeable",
-        waiting.expected_end ? el("small", {}, "90 % end before then") : null,
-      ],
-      [
-        "Expected cost",
-        expected ? usd(expected.usd) : "not known",
-        expected?.usd_p90
-          ? el("small", {}, `90 % cost less than ${usd(expected.usd_p90)}`, basis(expected))
-          : null,
-      ],
-      budget
-        ? [
-            `Budget of ${budget.month}`,
-            `${usd(budget.spent_usd)} of ${usd(budget.limit_usd)}`,
-            el("small", {}, `${usd(budget.reserved_usd)} reserved for running requests`),
-          ]
-        : null,
-    ]),
-  ];
-}
-
-const basis = ({ basis: name, runs }) =>
-  name === "history" ? `, from ${runs} earlier runs` : ", from size and tier: there are no earlier runs";
-
 function steps({ history }) {
   return history.map((change, index) => {
     const until = history[index + 1]?.at ?? (isActive(change.state) ? new Date().toISOString() : null);
     const lasted = until ? el("span", { class: "quiet" }, `for ${duration(between(change.at, until))}`) : null;
     return el("li", {}, el("strong", {}, stateName(change.state)), time(change.at, { withSeconds: true }), lasted);
   });
+}
+
+/** Return the hyperparameters that it was asked for with. */
+function own(overrides) {
+  const chosen = Object.entries(overrides?.hyperparameters ?? {});
+  return chosen.map(([name, value]) => el("small", {}, `${name} = ${value}`));
 }
 
 function facts(request, link) {
@@ -189,6 +143,7 @@ function facts(request, link) {
     ["File", object.key, el("small", {}, bytes(object.size_bytes))],
     ["Cause", receipt.cause],
     ["Tier", request.tier],
+    request.algorithm ? ["Algorithm", request.algorithm, own(request.overrides)] : null,
     ["Attempts", String(receipt.attempt)],
     result.rows ? ["Rows", result.rows.toLocaleString("en-US"), dropped] : null,
     receipt.deadline

@@ -1,14 +1,16 @@
 // A tenant's requests, newest first, with filters in the address; several can be cancelled at once.
 
-import { ApiError, at, get, post, SignedOut } from "../api.js";
-import { act, ask, banner, el, field, select } from "../dom.js";
+import { at, get, post } from "../api.js";
+import { bulkActions, pathOf } from "../bulk.js";
+import { act, ask, el, field, select } from "../dom.js";
 import { badge, between, duration, isActive, many, STATES, stateName, time, usd } from "../format.js";
-import { pages } from "../pages.js";
-import { table } from "../table.js";
+import { pages, table } from "../table.js";
 
 const PAGE = 25;
 const NAMED_MAX = 20;
-const WAITS_MAX = 5;
+const NOTHING_TO_CANCEL = "None of these requests waits or runs.";
+const NOTHING_TO_RETRY = "None of these requests is a training that ended without a model.";
+const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
 
 export function show(view, context) {
   const { tenant, query, setQuery, mayChange, link } = context;
@@ -22,7 +24,15 @@ export function show(view, context) {
   const cancel = el("button", { type: "button", class: "danger", disabled: true }, "Cancel selected");
   const more = el("button", { type: "button", hidden: true }, "Show more");
   const status = el("div", { role: "status" });
-  const progress = el("div");
+  const all = el("button", { type: "button" });
+  const bulk = bulkActions({
+    path: pathOf(tenant),
+    mayChange,
+    ended: ({ failures }) => {
+      list.pick(failures.map((each) => each.request_id));
+      return context.reload();
+    },
+  });
   const filters = () => ({ state: state.value, data_set: dataSet.value.trim() });
   const list = listOf(context, (rows) => {
     cancel.disabled = rows.length === 0;
@@ -32,18 +42,27 @@ export function show(view, context) {
     read: (cursor) => get(at`tenants/${tenant}/requests`, { limit: PAGE, ...filters(), cursor }),
     key: (row) => row.request_id,
   });
-  let cancelling = null;
-
   async function load({ isAsked }) {
     list.update(await book.load(), {
       isAsked,
       empty: filters().state || filters().data_set ? "There are no such requests." : null,
     });
     more.hidden = !book.hasMore();
+    if (mayChange) await bulk.load();
+  }
+
+  /** Let the button for all say what it does to those that the filters select. */
+  function name() {
+    const isEnded = CAN_BE_TRIED_AGAIN.includes(state.value);
+    all.hidden = state.value !== "" && !isEnded && !isActive(state.value);
+    all.dataset.action = isEnded ? "retry" : "cancel";
+    all.textContent = isEnded ? "Try all again" : "Cancel all";
+    all.className = isEnded ? "" : "danger";
   }
 
   function filter() {
     book.reset();
+    name();
     setQuery(filters());
     context.reload();
   }
@@ -55,16 +74,21 @@ export function show(view, context) {
       more.hidden = !book.hasMore();
     }),
   );
-  cancel.addEventListener("click", async () => {
-    const rows = list.selected();
-    if (cancelling || !(await confirmed(rows))) return;
-    cancelling = canceller(tenant, rows, progress);
-    const { done, failed } = await cancelling.run();
-    cancelling = null;
-    list.pick(failed.map(({ row }) => row.request_id));
-    status.replaceChildren(summary(done, failed));
-    await context.reload();
-  });
+  cancel.addEventListener("click", () =>
+    act(cancel, status, async () => {
+      const rows = list.selected();
+      if (!(await confirmed(rows))) return;
+      await bulk.begin({ action: "cancel", request_ids: rows.map((row) => row.request_id) });
+    }),
+  );
+  all.addEventListener("click", () =>
+    act(all, status, async () => {
+      const filter = Object.fromEntries(Object.entries(filters()).filter(([, value]) => value));
+      const body = { action: all.dataset.action, filter };
+      if (await confirmedAll(await post(pathOf(tenant), { ...body, dry_run: true }), filter))
+        await bulk.begin(body);
+    }),
+  );
   state.addEventListener("change", filter);
   dataSet.addEventListener("change", filter);
   view.append(
@@ -78,15 +102,17 @@ export function show(view, context) {
             "div",
             { class: "field buttons" },
             cancel,
+            all,
             el("a", { class: "button", href: link("data-sets") }, "Upload or train"),
           )
         : null,
     ),
-    progress,
+    bulk.element,
     status,
     el("div", { class: "panel" }, list.element, el("div", { class: "more" }, more)),
   );
-  return { load, leave: () => cancelling?.stop() };
+  name();
+  return { load, leave: bulk.leave };
 }
 
 function listOf({ tenant, mayChange, link }, changed) {
@@ -178,59 +204,21 @@ async function confirmed(rows) {
   return ask({ title: `${verb}?`, text, action: verb, danger: true });
 }
 
-/** Return { run, stop }: cancels requests one after the other, until it is stopped. */
-function canceller(tenant, rows, holder) {
-  let isStopped = false;
-  async function cancelled(row) {
-    for (let waits = 0; ; waits += 1) {
-      try {
-        return await post(at`tenants/${tenant}/requests/${row.request_id}/cancel`);
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 429 || waits === WAITS_MAX || isStopped) throw error;
-        await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 5) * 1000));
-        if (isStopped) throw error;
-      }
-    }
-  }
-  async function run() {
-    const failed = [];
-    const progress = el("progress", { max: rows.length, value: 0, "aria-label": "Requests cancelled" });
-    const stop = el(
-      "button",
-      {
-        type: "button",
-        onclick: () => {
-          isStopped = true;
-        },
-      },
-      "Stop cancelling",
-    );
-    holder.replaceChildren(el("div", { class: "panel" }, progress, stop));
-    let done = 0;
-    for (const row of rows) {
-      if (isStopped) break;
-      try {
-        await cancelled(row);
-        done += 1;
-      } catch (error) {
-        failed.push({ row, error });
-        if (error instanceof SignedOut) break;
-      }
-      progress.value = done + failed.length;
-    }
-    holder.replaceChildren();
-    return { done, failed };
-  }
-  return {
-    run,
-    stop: () => {
-      isStopped = true;
-    },
-  };
-}
-
-function summary(done, failed) {
-  const reasons = failed.slice(0, 3).map(({ row, error }) => `${row.request_id.slice(0, 8)}: ${error.message}`);
-  const others = failed.length ? `, ${failed.length} failed. ${reasons.join("; ")}` : ".";
-  return banner(failed.length ? "bad" : "good", `${many(done, "request")} cancelled${others}`);
+/** Ask whether something is to be done to all requests that the filters select, of which a dry run tells. */
+async function confirmedAll({ action, total, is_complete: isComplete }, { state, data_set: dataSet }) {
+  if (total === 0) throw new Error(action === "cancel" ? NOTHING_TO_CANCEL : NOTHING_TO_RETRY);
+  const which = [state ? stateName(state).toLowerCase() : null, dataSet ? `of ${dataSet}` : null].filter(Boolean);
+  const verb = action === "cancel" ? `Cancel ${many(total, "request")}` : `Ask for ${many(total, "training")}`;
+  const words =
+    action === "cancel"
+      ? "Waiting requests will not start. Running ones are stopped; the cost so far is still charged."
+      : "On the newest data, one training for each data set, at the usual cost.";
+  const text = [
+    el("p", {}, words),
+    which.length
+      ? el("p", {}, `Those that are selected: ${which.join(", ")}.`)
+      : el("p", {}, "All of this tenant."),
+    isComplete ? null : el("p", {}, "There are more: repeat it for the rest."),
+  ].filter(Boolean);
+  return ask({ title: `${verb}?`, text, action: verb, danger: action === "cancel" });
 }

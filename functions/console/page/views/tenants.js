@@ -3,8 +3,7 @@
 import { ApiError, at, get } from "../api.js";
 import { act, el, field, panel } from "../dom.js";
 import { count } from "../format.js";
-import { pages } from "../pages.js";
-import { table } from "../table.js";
+import { pages, table } from "../table.js";
 
 const PAGE = 100;
 const ID = "[a-z0-9\\-]{1,24}";
