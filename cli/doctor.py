@@ -4,8 +4,7 @@ Usable before the first deployment: then only what concerns the account is check
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +18,24 @@ from cli.deployment import Deployment, Unreachable
 from cli.endpoints import endpoints_of, summaries_of, troubles
 from cli.quotas import EXECUTIONS, executions_quota, needed_instances, sagemaker_quotas
 from cli.show import Answer
-from cli.status import alarms_in_force
 from cli.text import counted
+from trainyard.adapters.aws.alarms import alarms_in_force
+from trainyard.application import health
 from trainyard.application.billing.cost_tags import COST_TAGS, TagState
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.errors import Refused
+from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
-from trainyard.domain.requests import State
-from trainyard.domain.tenants import TenantState
 from trainyard.persistence.container_sets import ContainerSets
-from trainyard.persistence.items import unstamp
-from trainyard.persistence.young_buckets import young_buckets
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
-GOOD, WARNING, BAD, UNKNOWN = "ok", "warning", "BAD", "unknown"
-STUCK = timedelta(minutes=10)
-"""A start without an answer, or a run beyond its latest end, for so long needs a person."""
-
 ROLES_SPARE_MIN = 50
 """IAM roles that should be free: each tenant with a bucket of its own takes one."""
 
-SCANNED_WITHIN = timedelta(minutes=20)
-"""Four times the interval in which intake scans new buckets (template.yaml)."""
-
 NAMED_MAX = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found; a remedy unless all is well."""
-
-    check: str
-    result: str
-    text: str
-    remedy: str = ""
 
 
 Check = Callable[[Deployment], Iterator[Finding]]
@@ -262,8 +242,7 @@ def _alarm_recipient(deployment: Deployment) -> Iterator[Finding]:
         yield Finding(
             "notifications", WARNING, "NotificationEmail is not confirmed", "open the link in the mail from SNS"
         )
-    for name, since in alarms_in_force(deployment):
-        yield Finding("alarms", BAD, f"{name} is in force since {since}", "docs/operations.md says what to do")
+    yield from health.of_alarms(alarms_in_force(deployment.stack))
 
 
 def _topics(deployment: Deployment) -> dict[str, str]:
@@ -294,53 +273,15 @@ def _tags(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _requests(deployment: Deployment) -> Iterator[Finding]:
-    now, held = datetime.now(UTC), deployment.scheduler.tables.held()
-    silent = [
-        request.request_id[:8]
-        for request in held
-        if request.state is State.ADMITTED and request.admitted_at and request.admitted_at < now - STUCK
-    ]
-    overdue = [request.request_id[:8] for request in held if request.ends_by and request.ends_by < now - STUCK]
-    for ids, text in (
-        (silent, "starts without an answer from SageMaker"),
-        (overdue, "runs beyond their latest end"),
-    ):
-        if ids:
-            names = ", ".join(ids[:NAMED_MAX])
-            yield Finding("requests", BAD, f"{len(ids)} {text}: {names}", f"trainyard why {ids[0]}")
-    if not silent and not overdue:
-        yield Finding("requests", GOOD, f"{len(held)} hold a slot, none is stuck")
+    return health.of_requests(deployment.scheduler.tables, datetime.now(UTC))
 
 
 def _tenants(deployment: Deployment) -> Iterator[Finding]:
-    changing = [
-        tenant
-        for tenant in deployment.tenants.all()
-        if tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED, TenantState.DELETED)
-    ]
-    for tenant in changing[:NAMED_MAX]:
-        name = tenant.tenant_id
-        yield Finding("tenants", WARNING, f"{name} is {tenant.state.value}", f"trainyard tenant show {name}")
-    if not changing:
-        yield Finding("tenants", GOOD, "no change of a tenant is unfinished")
+    return health.of_tenants(deployment.tenants.all())
 
 
 def _young(deployment: Deployment) -> Iterator[Finding]:
-    """Yield whether new buckets are scanned, whose first uploads may have caused no event."""
-    now = datetime.now(UTC)
-    buckets = young_buckets(deployment.store, now)
-    late = [b.tenant_id for b in buckets if b.looked and unstamp(b.looked) < now - SCANNED_WITHIN]
-    if late:
-        yield Finding(
-            "new buckets",
-            WARNING,
-            f"{counted(len(late), 'bucket')} not scanned for {SCANNED_WITHIN.seconds // 60} minutes: "
-            f"{', '.join(late[:NAMED_MAX])}",
-            "UploadSweepsFailed in docs/operations.md; the log of the intake function has the error",
-        )
-    else:
-        many = counted(len(buckets), "new bucket")
-        yield Finding("new buckets", GOOD, f"{many}, scanned every 5 minutes for uploads without an event")
+    return health.of_new_buckets(deployment.store, datetime.now(UTC))
 
 
 def _endpoints(deployment: Deployment) -> Iterator[Finding]:
@@ -391,11 +332,7 @@ def _approval_links(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _letters(deployment: Deployment) -> Iterator[Finding]:
-    letters = {name: count for name, count in dlq.counts(deployment).items() if count}
-    for name, count in letters.items():
-        yield Finding("dead letters", BAD, f"{count} in {name}", f"trainyard dlq show {name}")
-    if not letters:
-        yield Finding("dead letters", GOOD, "none")
+    return health.of_letters(dlq.counts(deployment))
 
 
 OF_THE_DEPLOYMENT: Sequence[tuple[str, Check]] = (

@@ -1,6 +1,5 @@
 """The service's health: slots and requests by tier, and a line for each thing that needs attention."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,17 +15,13 @@ from cli.deployment import Deployment
 from cli.endpoints import Endpoint, endpoints_of, summaries_of, troubles
 from cli.show import ID_CHARACTERS_MIN, Answer
 from cli.text import counted
+from trainyard.adapters.aws.alarms import alarms_in_force
 from trainyard.application.scheduling import pauses
 from trainyard.domain.failures import kind_of_reason
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Ledger
-
-OF_A_STACK = re.compile(r"[A-Z][A-Za-z0-9]*(-[A-Z0-9]+)?")
-"""What CloudFormation puts behind a stack's name: a logical ID and a suffix. The name of another stack may begin
-with this one's, as trainyard-dev-2 with trainyard-dev, but does not go on so.
-"""
 
 NAMED_MAX = 5
 """Tenants, reasons and alarms that are named."""
@@ -81,7 +76,7 @@ def read_health(deployment: Deployment) -> Health:
     backlog, held = scheduler.tables.queues.backlog(policy), scheduler.tables.held()
     running = [request for request in held if request.state is State.RUNNING]
     letters, unknown = _known(lambda: dlq.counts(deployment), "dead letters")
-    alarms, unknown_too = _known(lambda: alarms_in_force(deployment), "alarms")
+    alarms, unknown_too = _known(lambda: alarms_in_force(deployment.stack), "alarms")
     endpoints, also_unknown = _known(lambda: _endpoints(deployment), "endpoints")
     return Health(
         now=now,
@@ -195,18 +190,6 @@ def _data(health: Health) -> dict[str, Any]:
 
 def _endpoints(deployment: Deployment) -> list[Endpoint]:
     return endpoints_of(deployment) if deployment.outputs["SharedServing"] == "true" else []
-
-
-def alarms_in_force(deployment: Deployment) -> list[tuple[str, str]]:
-    """Return the deployment's CloudWatch alarms in state ALARM: name, and since when."""
-    pages = deployment.client("cloudwatch").get_paginator("describe_alarms")
-    alarms = [
-        alarm
-        for page in pages.paginate(AlarmNamePrefix=f"{deployment.stack}-", StateValue="ALARM")
-        for alarm in page["MetricAlarms"]
-    ]
-    named = [(str(alarm["AlarmName"]).removeprefix(f"{deployment.stack}-"), alarm) for alarm in alarms]
-    return [(name, _minute(alarm["StateUpdatedTimestamp"])) for name, alarm in named if OF_A_STACK.fullmatch(name)]
 
 
 def _known(read: Callable[[], Any], what: str) -> tuple[Any, str]:

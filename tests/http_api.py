@@ -31,6 +31,7 @@ from trainyard.application.api.request_pages import RequestPages
 from trainyard.application.api.runs import LogLine, LogPosition, Runs
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
+from trainyard.application.health import Health
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
@@ -250,6 +251,7 @@ class Api:
             ),
             has_tier_queue=lambda tier: tier != "queueless",
         )
+        self.alarms: list[tuple[str, str]] = []
         self.bulk_starts = MemoryBulkStarts()
         names = ("uploads", "status", "undelivered", "tier-basic")
         self.dead_letters = [MemoryDeadLetterQueue(f"trainyard-{name}-dlq") for name in names]
@@ -283,6 +285,12 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "health": lambda: Health(
+                tables=self.service.scheduler.tables,
+                tenants=self.tenants.all,
+                letters=lambda: {queue.name: queue.count() for queue in self.dead_letters},
+                alarms=lambda: self.alarms,
+            ),
             "dead_letter_office": lambda: DeadLetterOffice(queues=lambda: list(self.dead_letters)),
             "bulk_selections": lambda: selections,
             "bulk_requests": lambda: BulkRequests(actions=BulkActions(self.store), starts=self.bulk_starts),

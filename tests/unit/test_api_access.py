@@ -35,6 +35,7 @@ OF_SERVICE = {
     "/v1/service/policies": "",
     "/v1/service/policies/0": "",
     "/v1/service/costs": "?by=tier",
+    "/v1/service/health": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
     "/v1/service/dead-letters": "",

@@ -13,10 +13,11 @@ from cli import doctor
 from cli.deployment import Deployment, Unreachable
 from cli.quotas import needed_instances
 from cli.show import lines_of
-from cli.status import OF_A_STACK
 from local.sagemaker import quotas
 from testing.memory_store import MemoryStore
 from tests.build import choice, policy, tier
+from trainyard.adapters.aws.alarms import OF_A_STACK
+from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
 from trainyard.persistence.container_sets import ContainerSets
 from trainyard.persistence.young_buckets import note_looked, note_young, young_buckets
 
@@ -45,7 +46,7 @@ class Quotas:
         return SimpleNamespace(paginate=pages)
 
 
-def findings(monkeypatch: pytest.MonkeyPatch, limits: Any, **values: float) -> list[doctor.Finding]:
+def findings(monkeypatch: pytest.MonkeyPatch, limits: Any, **values: float) -> list[Finding]:
     monkeypatch.setattr(doctor, "_policy", lambda _: limits)
     deployment = cast(Deployment, SimpleNamespace(client=lambda _: Quotas(**values)))
     return list(doctor._quotas(deployment))
@@ -53,15 +54,15 @@ def findings(monkeypatch: pytest.MonkeyPatch, limits: Any, **values: float) -> l
 
 def test_quotas_that_the_policy_may_exceed_are_named_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = policy(tier(quota=4, instances=(choice(training="ml.m5.large"),)))
-    assert [each.result for each in findings(monkeypatch, limits)] == [doctor.GOOD]
+    assert [each.result for each in findings(monkeypatch, limits)] == [GOOD]
     short = findings(monkeypatch, limits, **{"ml.m5.large for training job usage": 3.0})
     assert [(each.result, each.text) for each in short[:1]] == [
-        (doctor.WARNING, "ml.m5.large for training job usage: 3, the policy may use 4")
+        (WARNING, "ml.m5.large for training job usage: 3, the policy may use 4")
     ]
     none = findings(monkeypatch, limits, **{"ml.t3.medium for processing job usage": 0.0})
-    assert (none[0].result, none[0].text) == (doctor.BAD, "ml.t3.medium for processing job usage: 0")
+    assert (none[0].result, none[0].text) == (BAD, "ml.t3.medium for processing job usage: 0")
     few = findings(monkeypatch, limits, **{"Maximum number of concurrent pipeline executions": 1.0})
-    assert few[0].result == doctor.BAD
+    assert few[0].result == BAD
     assert "concurrent pipeline executions: 1" in few[0].text
 
 
@@ -91,15 +92,15 @@ def test_alarms_of_a_stack_whose_name_begins_alike_are_not_its_own(name: str, ou
 
 
 def test_a_check_that_aws_denies_is_unknown_and_the_others_go_on() -> None:
-    def denied(_: Any) -> Iterator[doctor.Finding]:
+    def denied(_: Any) -> Iterator[Finding]:
         raise DENIED
         yield
 
-    def well(_: Any) -> Iterator[doctor.Finding]:
-        yield doctor.Finding("b", doctor.GOOD, "all well")
+    def well(_: Any) -> Iterator[Finding]:
+        yield Finding("b", GOOD, "all well")
 
     found = list(doctor._examined(cast(Deployment, None), [("a", denied), ("b", well)]))
-    assert [(each.check, each.result) for each in found] == [("a", doctor.UNKNOWN), ("b", doctor.GOOD)]
+    assert [(each.check, each.result) for each in found] == [("a", UNKNOWN), ("b", GOOD)]
     assert "not yours" in found[0].text
 
 
@@ -122,8 +123,8 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
     deployment = cast(Deployment, SimpleNamespace(store=store))
     note_young(store, "acme", now)
     (fresh,) = doctor._young(deployment)
-    assert (fresh.result, fresh.text[:12]) == (doctor.GOOD, "1 new bucket")
-    for minutes, result in ((5, doctor.GOOD), (25, doctor.WARNING)):
+    assert (fresh.result, fresh.text[:12]) == (GOOD, "1 new bucket")
+    for minutes, result in ((5, GOOD), (25, WARNING)):
         (bucket,) = young_buckets(store, now)
         note_looked(store, bucket, None, now - timedelta(minutes=minutes))
         (told,) = doctor._young(deployment)
@@ -134,10 +135,10 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
 @pytest.mark.parametrize(
     ("state", "result", "words"),
     [
-        (None, doctor.GOOD, "off"),
-        ("Enabled", doctor.GOOD, "at https://a"),
-        ("Disabled", doctor.BAD, "is Disabled: no link can be made"),
-        ("PendingDeletion", doctor.BAD, "cancel-key-deletion --key-id k, then aws kms enable-key --key-id k"),
+        (None, GOOD, "off"),
+        ("Enabled", GOOD, "at https://a"),
+        ("Disabled", BAD, "is Disabled: no link can be made"),
+        ("PendingDeletion", BAD, "cancel-key-deletion --key-id k, then aws kms enable-key --key-id k"),
     ],
 )
 def test_approval_links_need_their_key(state: str | None, result: str, words: str) -> None:
@@ -160,7 +161,7 @@ def test_an_update_of_the_containers_that_fails_is_told() -> None:
     sets = ContainerSets(store, lambda _: None)
     sets.change("s-shared--containers", lambda containers: replace(containers, failure="no capacity"))
     first, *_ = doctor._endpoints(deployment)
-    assert (first.result, first.text) == (doctor.WARNING, "s-shared--containers could not be updated: no capacity")
+    assert (first.result, first.text) == (WARNING, "s-shared--containers could not be updated: no capacity")
 
 
 class SageMaker:
@@ -194,29 +195,29 @@ class SageMaker:
 @pytest.mark.parametrize(
     ("changes", "is_on", "quota", "expected"),
     [
-        ({}, True, 2.0, [(doctor.GOOD, "1 x ml.m5.large, 0.115 USD an hour")]),
-        ({}, True, 1.0, [(doctor.WARNING, "1, all in use"), (doctor.GOOD, "InService")]),
-        ({}, False, 0.0, [(doctor.WARNING, "though SharedServing is off")]),
+        ({}, True, 2.0, [(GOOD, "1 x ml.m5.large, 0.115 USD an hour")]),
+        ({}, True, 1.0, [(WARNING, "1, all in use"), (GOOD, "InService")]),
+        ({}, False, 0.0, [(WARNING, "though SharedServing is off")]),
         (
             {"EndpointStatus": "Failed", "FailureReason": "no capacity"},
             True,
             2.0,
-            [(doctor.WARNING, "is Failed: no capacity")],
+            [(WARNING, "is Failed: no capacity")],
         ),
-        ({"EndpointStatus": KeyError("EndpointStatus")}, True, 2.0, [(doctor.WARNING, "cannot be read")]),
-        ({"EndpointConfigName": "mine"}, True, 2.0, [(doctor.WARNING, "changed by hand")]),
-        ({"InstanceType": "ml.c5.large"}, True, 2.0, [(doctor.WARNING, "the deployment says ml.m5.large")]),
+        ({"EndpointStatus": KeyError("EndpointStatus")}, True, 2.0, [(WARNING, "cannot be read")]),
+        ({"EndpointConfigName": "mine"}, True, 2.0, [(WARNING, "changed by hand")]),
+        ({"InstanceType": "ml.c5.large"}, True, 2.0, [(WARNING, "the deployment says ml.m5.large")]),
         (
             {"InstanceType": "ml.inf1.xlarge"},
             True,
             2.0,
-            [(doctor.WARNING, "the deployment says"), (doctor.WARNING, "no price of ml.inf1.xlarge")],
+            [(WARNING, "the deployment says"), (WARNING, "no price of ml.inf1.xlarge")],
         ),
         (
             {"stack": "another"},
             True,
             0.0,
-            [(doctor.BAD, "ml.m5.large for endpoint usage: 0"), (doctor.GOOD, "no")],
+            [(BAD, "ml.m5.large for endpoint usage: 0"), (GOOD, "no")],
         ),
     ],
 )
@@ -242,4 +243,4 @@ def test_what_is_wrong_with_a_shared_endpoint_is_named_with_a_remedy(
     assert [each.result for each in found] == [result for result, _ in expected]
     for finding, (_, text) in zip(found, expected, strict=True):
         assert text in finding.text
-        assert finding.result == doctor.GOOD or finding.remedy
+        assert finding.result == GOOD or finding.remedy

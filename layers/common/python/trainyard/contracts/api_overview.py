@@ -1,5 +1,6 @@
 """What the HTTP API answers to operators."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from trainyard.application.billing.reports import By, CostReport, CostRow
 from trainyard.application.scheduling.explain import Upcoming, cure_of
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
+from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.policies import PolicyVersion
 
@@ -193,6 +195,33 @@ class ServiceCosts(_Answer):
     items: Annotated[list[ServiceCostsRow], Field(description="The dearest first")]
     others: Annotated[int, Field(description="Rows beyond the limit; they are in the total")]
     total: ServiceCostsRow
+
+
+class FindingAnswer(_Answer):
+    """What a check found."""
+
+    check: str
+    result: Annotated[str, Field(description="`ok`, `warning`, `BAD`, or `unknown` where it could not be checked")]
+    text: str
+    remedy: Annotated[str, Field(description="What to do; empty where all is well")]
+
+
+class HealthAnswer(_Answer):
+    """What is wrong with the service, or will be."""
+
+    items: Annotated[list[FindingAnswer], Field(description="What is wrong comes first")]
+
+
+_WORST_FIRST = (BAD, WARNING, UNKNOWN, GOOD)
+
+
+def health_of(findings: Iterable[Finding]) -> HealthAnswer:
+    return HealthAnswer(
+        items=[
+            FindingAnswer(check=each.check, result=each.result, text=each.text, remedy=each.remedy)
+            for each in sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.result))
+        ]
+    )
 
 
 def service_costs_of(month: str, report: CostReport, limit: int) -> ServiceCosts:

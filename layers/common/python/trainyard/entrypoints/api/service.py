@@ -12,6 +12,7 @@ from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cu
 from trainyard.contracts.api_answers import RequestList, request_of
 from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
 from trainyard.contracts.api_overview import (
+    HealthAnswer,
     PolicyAnswer,
     PolicyCheck,
     PolicyList,
@@ -21,6 +22,7 @@ from trainyard.contracts.api_overview import (
     ServiceCosts,
     TenantList,
     WhatIfAnswer,
+    health_of,
     policy_of,
     policy_summary_of,
     queue_of,
@@ -52,6 +54,8 @@ QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of
 VERSION_DIGITS_MAX = 8
 WHAT_IFS_MAX = 10
 """Of a caller within ten seconds: each looks ahead four times."""
+HEALTH_MAX = 5
+"""Of a caller within ten seconds: each reads all tenants."""
 COSTS_MAX = 5
 """Of a caller within ten seconds: each reads the totals of all tenants."""
 POLICIES_MAX = 5
@@ -185,6 +189,15 @@ def apply_policy(body: PolicyChangeBody) -> PolicySummary:
             force=body.force,
         )
     )
+
+
+@router.get("/v1/service/health", summary="What is wrong with the service", responses=answers(HealthAnswer))
+def show_health() -> HealthAnswer:
+    """What its own tables, queues and alarms say; `trainyard doctor` looks at the account too."""
+    principal = allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    limit_calls(f"health#{principal.caller}", HEALTH_MAX)
+    return health_of(bootstrap.health().findings(datetime.now(UTC)))
 
 
 @router.get("/v1/service/costs", summary="What all tenants cost in a month", responses=answers(ServiceCosts))

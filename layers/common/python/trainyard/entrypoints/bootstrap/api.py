@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.runs import Runs
     from trainyard.application.api.trainings import Trainings
     from trainyard.application.api.uploads import Uploads
+    from trainyard.application.health import Health
     from trainyard.application.scheduling.explain import Explain
     from trainyard.application.scheduling.pauses import Pauses
     from trainyard.application.scheduling.policy_changes import PolicyChanges
@@ -174,6 +175,20 @@ def dead_letter_office() -> DeadLetterOffice:
         return [SqsDeadLetterQueue(url) for url in urls if url]
 
     return DeadLetterOffice(queues=queues)
+
+
+@cache
+def health() -> Health:
+    from trainyard.adapters.aws.alarms import alarms_in_force
+    from trainyard.application.health import Health
+
+    settings = Settings.from_env("stack", "scheduler_table", "requests_table", "tenants_table")
+    return Health(
+        tables=scheduler_of(settings).tables,
+        tenants=tenants().all,
+        letters=lambda: {queue.name: queue.count() for queue in dead_letter_office().queues()},
+        alarms=lambda: alarms_in_force(settings.stack),
+    )
 
 
 @cache
