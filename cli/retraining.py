@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.requests import matching, view
@@ -13,13 +15,14 @@ from cli.text import counted, say
 from cli.values import hyperparameter
 from cli.waiting import awaited
 from trainyard.application.api.trainings import RETRIED
-from trainyard.contracts.overrides import overrides_values
+from trainyard.contracts.events import explain
+from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import NO_DATA_SET, check_overrides, retraining_id
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
-from trainyard.domain.requests import Cause, Overrides, Request, RequestKind, State
+from trainyard.domain.requests import Cause, Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 
 NAMED_MAX = 20
@@ -59,9 +62,14 @@ def _overrides(deployment: Deployment, tenant: Tenant, arguments: Arguments) -> 
     if not arguments.data_set:
         raise Refused("--algorithm and --hyperparameter are for one training: add --data-set NAME")
     given = dict(hyperparameter(text) for text in arguments.hyperparameters)
-    overrides = Overrides(algorithm=arguments.algorithm or None, hyperparameters=tuple(sorted(given.items())))
+    try:
+        values = OverridesValues.model_validate({"algorithm": arguments.algorithm, "hyperparameters": given})
+    except ValidationError as error:
+        raise Refused(explain(error)) from None
+    overrides = values.to_overrides()
+    assert overrides is not None, "something was given"
     check_overrides(tenant, arguments.data_set, overrides, deployment.policies.current())
-    return overrides_values(overrides) or {}
+    return values.model_dump()
 
 
 def retry(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -86,22 +94,24 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
                 f"request {request.request_id[:8]} is {request.state.value}: only one that ended without a "
                 "model can be tried again"
             )
-    targets = list(dict.fromkeys((request.tenant_id, request.data_set) for request in requests))
-    overrides = {(request.tenant_id, request.data_set): request.overrides for request in requests}
+    # By how they are written: 1, 1.0 and True are equal.
+    distinct = {(r.tenant_id, r.data_set, json.dumps(overrides_values(r.overrides))): r for r in requests}
+    targets = list(distinct.values())
     if not arguments.request_ids and not arguments.yes:
         return _would_retry(requests, targets)
     now, events = datetime.now(UTC), {}
-    for number, (tenant_id, data_set) in enumerate(targets, start=1):
-        detail: dict[str, Any] = {"reason": "retried on the command line", "data_set": data_set}
-        detail["overrides"] = overrides_values(overrides[tenant_id, data_set])
-        events[_ask(deployment, tenant_id, detail)] = tenant_id
+    for number, request in enumerate(targets, start=1):
+        detail: dict[str, Any] = {"reason": "retried on the command line", "data_set": request.data_set}
+        if request.overrides is not None:
+            detail["overrides"] = overrides_values(request.overrides)
+        events[_ask(deployment, request.tenant_id, detail)] = request.tenant_id
         if number % 25 == 0:
             say(f"asked for {number} of {len(targets)}")
     if arguments.wait and events:
         find = _asked_for(deployment, events, now)
         return awaited(deployment, find, view, expected=len(events), appear_within=EVENTS_WITHIN)
     return Answer(
-        data={"retried": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
+        data={"retried": [_named(request) for request in targets]},
         lines=[
             f"asked for {counted(len(targets), 'training')}, on the newest data of each data set",
             *(f"  trainyard requests {tenant_id} -w" for tenant_id in list(dict.fromkeys(events.values()))[:5]),
@@ -109,9 +119,13 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _would_retry(requests: Sequence[Request], targets: Sequence[tuple[str, str]]) -> Answer:
+def _named(request: Request) -> dict[str, str]:
+    return {"tenant_id": request.tenant_id, "data_set": request.data_set}
+
+
+def _would_retry(requests: Sequence[Request], targets: Sequence[Request]) -> Answer:
     return Answer(
-        data={"would_retry": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
+        data={"would_retry": [_named(request) for request in targets]},
         columns=("REQUEST", "TENANT", "DATA SET", "STATE", "REASON"),
         rows=[(r.request_id, r.tenant_id, r.data_set, r.state.value, r.reason) for r in requests],
         below="REASON",

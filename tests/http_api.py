@@ -108,8 +108,8 @@ class MemoryDeadLetterQueue:
     def count(self) -> int:
         return len(self.letters)
 
-    def read(self, limit: int) -> list[Letter]:
-        return self.letters[:limit]
+    def read(self, limit: int, done: Callable[[int], bool]) -> list[Letter]:
+        return [] if done(0) else self.letters[:limit]
 
     def redrive(self, reason: str | None, done: Callable[[int], bool]) -> int:
         before = list(self.letters)
@@ -144,11 +144,12 @@ class MemoryJobLogs:
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
 
-    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition]:
+    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition, bool]:
         first = position.milliseconds // 1000 + position.skipped
         lines = self.lines.get(job.arn, [])[first : first + limit]
         shown = [LogLine(after(first + number), text) for number, text in enumerate(lines)]
-        return shown, LogPosition((first + len(lines) - 1) * 1000, 1) if lines else position
+        following = LogPosition((first + len(lines) - 1) * 1000, 1) if lines else position
+        return shown, following, len(lines) < limit
 
 
 class MemoryResults:
@@ -256,6 +257,8 @@ class Api:
         names = ("uploads", "status", "undelivered", "tier-basic")
         self.dead_letters = [MemoryDeadLetterQueue(f"trainyard-{name}-dlq") for name in names]
         selections = BulkSelections(requests=self.requests, held=self.service.scheduler.tables.held)
+        self.waited: list[float] = []
+        """Seconds for which bulk actions would have waited."""
         self.bulk_work = BulkWork(
             actions=BulkActions(self.store),
             requests=self.requests,
@@ -263,6 +266,7 @@ class Api:
             stop=self.service.stop,
             trainings=self.trainings,
             clock=lambda: NOW,
+            pause=self.waited.append,
         )
         models = Models(
             packages=self.packages,
@@ -293,7 +297,9 @@ class Api:
             ),
             "dead_letter_office": lambda: DeadLetterOffice(queues=lambda: list(self.dead_letters)),
             "bulk_selections": lambda: selections,
-            "bulk_requests": lambda: BulkRequests(actions=BulkActions(self.store), starts=self.bulk_starts),
+            "bulk_requests": lambda: BulkRequests(
+                actions=BulkActions(self.store), starts=self.bulk_starts, keys=keys, pause=self.waited.append
+            ),
             "bulk_work": lambda: self.bulk_work,
             "runs": lambda: Runs(book=self.book, reports=self.reports, logs=self.logs),
             "quotes": lambda: Quotes(explain=explain),
@@ -369,6 +375,7 @@ class Api:
                 "by": "operator s",
                 "why": "",
                 "created_at": NOW,
+                "progress_at": NOW,
                 "total": len(request_ids),
                 **changes,
             }

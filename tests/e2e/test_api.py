@@ -120,6 +120,12 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
     (books,) = harness.deployment.book.totals(month_of(datetime.now(UTC)), "caller")
     _, costs = get(harness, "/v1/tenants/caller/costs", token)
     assert (costs["total"]["runs"], Decimal(costs["total"]["usd"])) == (1, books.usd)
+    status, statement = get(harness, "/v1/tenants/caller/statement", token)
+    assert (status, own.data_set in statement["page"]) == (200, True)
+    of_all = get(harness, "/v1/service/costs?by=tenant", operator)[1]
+    assert Decimal({row["name"]: row for row in of_all["items"]}["caller"]["usd"]) == books.usd
+    status, health = get(harness, "/v1/service/health", operator)
+    assert (status, {each["result"] for each in health["items"]} - {"ok", "warning", "BAD"}) == (200, set())
     assert books.usd > 0
     absent = get(harness, path.format("caller", "0" * 32), token)
     assert absent[0] == 404

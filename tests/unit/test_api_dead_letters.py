@@ -28,6 +28,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return api
 
 
+def done(letters: int, remaining: int) -> dict[str, Any]:
+    return {"letters": letters, "is_complete": True, "remaining": remaining}
+
+
 def test_dead_letters_are_shown_by_reason_and_one_by_one(api: Api) -> None:
     status, shown = api.get(LETTERS, "viewers")
     assert (status, [each["queue"] for each in shown["items"]]) == (
@@ -51,23 +55,39 @@ def test_letters_that_are_too_many_are_said_to_be_unread(api: Api) -> None:
     api.dead_letters[1].letters = [letter(number, "x") for number in range(130)]
     queue = api.get(LETTERS, "operators")[1]["items"][1]
     assert (queue["letters"], queue["unread"], queue["groups"][0]["letters"]) == (130, 30, 100)
+    dry = api.post(f"{STATUS}/drop", {"all": True, "dry_run": True}, "operators")[1]
+    assert dry == {"letters": 100, "is_complete": False, "remaining": 130}
 
 
 def test_letters_are_sent_back_and_deleted_by_their_reason(api: Api) -> None:
     queue = api.dead_letters[1]
     dry = {"reason": "no tenant", "dry_run": True}
     for what in ("redrive", "drop"):
-        assert api.post(f"{STATUS}/{what}", dry, "operators") == (200, {"letters": 2, "remaining": 3})
+        assert api.post(f"{STATUS}/{what}", dry, "operators") == (
+            200,
+            done(2, 3),
+        )
     assert len(queue.letters) == 3
-    assert api.post(f"{STATUS}/redrive", {"reason": "'a1'"}, "operators") == (200, {"letters": 1, "remaining": 2})
+    assert api.post(f"{STATUS}/redrive", {"reason": "'a1'"}, "operators") == (
+        200,
+        done(1, 2),
+    )
     assert [each.message_id for each in queue.sent_back] == ["3"]
-    assert api.post(f"{STATUS}/drop", {"reason": "'b2'"}, "operators") == (200, {"letters": 1, "remaining": 1})
-    assert api.post(f"{STATUS}/drop", {"all": True}, "operators") == (200, {"letters": 1, "remaining": 0})
+    assert api.post(f"{STATUS}/drop", {"reason": "'b2'"}, "operators") == (
+        200,
+        done(1, 1),
+    )
+    assert api.post(f"{STATUS}/drop", {"all": True}, "operators") == (
+        200,
+        done(1, 0),
+    )
 
 
 def test_what_takes_too_long_says_what_remains(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters, "SECONDS_MAX", -1.0)
-    assert api.post(f"{STATUS}/redrive", {}, "operators")[1] == {"letters": 1, "remaining": 2}
+    queue = api.get(LETTERS, "operators")[1]["items"][1]
+    assert (queue["letters"], queue["unread"], queue["groups"]) == (3, 3, [])
+    assert api.post(f"{STATUS}/redrive", {}, "operators")[1] == done(1, 2)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_cursors_of_other_lists_are_none_of_a_log(api: Api) -> None:
         {"at": "1"},
         {"at": "1", "skipped": "-1"},
         {"at": "1" * 15, "skipped": "1"},
-        {"at": "1", "skipped": "12345"},
+        {"at": "1", "skipped": "123456"},
         {"at": "1", "skipped": "²"},
         {"at": "1", "skipped": "1", "step": "Train"},
     ):

@@ -1,6 +1,8 @@
 """Bulk actions: which requests they are about, that each has its turn once, progress, and the abort."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,11 +28,18 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
 
 
+class Patient(Context):
+    """A call with as much time as the function has."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
 def work(api: Api) -> None:
     """Carry out what was begun, by the function that does."""
     function = load("bulk")
     for owner, action_id in api.bulk_starts.begun:
-        function.handler({"owner": owner, "action_id": action_id}, Context())
+        function.handler({"owner": owner, "action_id": action_id}, Patient())
 
 
 def shown(api: Api, answer: dict[str, Any], path: str = ACTIONS) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def test_an_abort_spares_those_that_had_not_had_their_turn(api: Api, monkeypatch
     api.bulk_work = replace(api.bulk_work, stop=cast(Stop, SimpleNamespace(stop=stop_and_abort)))
     work(api)
     body = shown(api, answer)
-    assert (body["state"], body["done"], len(stopped)) == ("ABORTED", 0, 1)
+    assert (body["state"], body["done"], len(stopped)) == ("ABORTED", 1, 1)
     assert len(api.requests.active(State.QUEUED)) == 2
     work(api)
     assert len(stopped) == 1
@@ -155,30 +164,162 @@ def test_an_action_that_has_ended_is_not_aborted(api: Api) -> None:
     assert api.post(f"{ACTIONS}/{answer['id']}/abort")[1]["state"] == "DONE"
 
 
-@pytest.mark.parametrize("error", [Throttled("slow"), OutcomeUnknown("lost")])
-def test_after_an_error_it_goes_on_where_it_was(api: Api, error: Exception) -> None:
+class Unlucky(BulkActions):
+    """Raises errors, one at each try, once a first request had its turn."""
+
+    errors: list[Exception]
+
+    def advance(self, action: Any, failure: Any, now: Any) -> bool:
+        if action.done == 1 and self.errors:
+            raise self.errors.pop()
+        return super().advance(action, failure, now)
+
+
+def unlucky(api: Api, *errors: Exception) -> None:
+    actions = Unlucky(api.store)
+    object.__setattr__(actions, "errors", list(errors))
+    api.bulk_work = replace(api.bulk_work, actions=actions)
+
+
+@pytest.mark.parametrize("error", [Throttled("slow"), OutcomeUnknown("lost"), Conflict("another change")])
+def test_what_aws_throttles_is_tried_again_for_half_a_minute(api: Api, error: Exception) -> None:
     waiting = [api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
     answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})[1]
-    actions, failing = BulkActions(api.store), [error]
+    unlucky(api, *([error] * (bulk_actions.TRIES_MAX - 1)))
+    work(api)
+    assert api.waited == [1, 2, 4, 8, 16]
+    body = shown(api, answer)
+    assert (body["state"], body["done"], body["failed"]) == ("DONE", 3, 0)
+    assert all(api.requests.get(each.request_id).state is State.CANCELLED for each in waiting)  # type: ignore[union-attr]
 
-    class Unlucky(BulkActions):
-        """Fails once, after the second request had its turn."""
 
-        def advance(self, action: Any, failure: Any, now: Any) -> bool:
-            if action.done == 1 and failing:
-                raise failing.pop()
-            return super().advance(action, failure, now)
-
-    api.bulk_work = replace(api.bulk_work, actions=Unlucky(api.store))
+@pytest.mark.parametrize("error", [Throttled("slow"), OutcomeUnknown("lost"), Conflict("another change")])
+def test_after_errors_that_do_not_pass_it_goes_on_where_it_was(api: Api, error: Exception) -> None:
+    waiting = [api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
+    answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})[1]
+    unlucky(api, *([error] * bulk_actions.TRIES_MAX))
     with pytest.raises(type(error)):
         work(api)
-    stored = actions.get("acme", answer["id"])
+    stored = BulkActions(api.store).get("acme", answer["id"])
     assert stored is not None
     assert (stored.state, stored.done) == (BulkState.RUNNING, 1)
     work(api)
     body = shown(api, answer)
     assert (body["state"], body["done"], body["failed"]) == ("DONE", 3, 0), "what was cancelled is no failure"
     assert all(api.requests.get(each.request_id).state is State.CANCELLED for each in waiting)  # type: ignore[union-attr]
+
+
+def test_one_request_that_cannot_be_read_does_not_keep_the_others_from_their_turn(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
+    answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})[1]
+    stop, poisonous = api.service.stop, waiting[1].request_id
+
+    def stop_others(request_id: str, now: Any) -> None:
+        if request_id == poisonous:
+            raise KeyError("state")
+        stop.stop(request_id, now)
+
+    api.bulk_work = replace(api.bulk_work, stop=cast(Stop, SimpleNamespace(stop=stop_others)))
+    work(api)
+    body = shown(api, answer)
+    assert (body["state"], body["done"], body["failed"]) == ("DONE", 3, 1)
+    assert body["failures"] == [{"request_id": poisonous, "reason": "a fault of the service (KeyError)"}]
+
+
+@pytest.mark.parametrize("error", [Throttled("slow"), OutcomeUnknown("lost")])
+def test_an_action_that_is_not_begun_is_begun_by_the_timer(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    waiting = api.enlist(1)
+
+    def begin(owner: str, action_id: str) -> None:
+        raise error
+
+    monkeypatch.setattr(api.bulk_starts, "begin", begin)
+    status, answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})
+    assert (status, answer["state"]) == (202, "WAITING")
+    asked_at = datetime.fromisoformat(answer["created_at"])
+    for minutes, resumed in ((3, 0), (5, 1), (10, 0)):
+        now = asked_at + timedelta(minutes=minutes)
+        api.bulk_work = replace(api.bulk_work, clock=partial(max, now, now))
+        assert load("bulk").handler({"resume": True}, Patient()) == {"resumed": resumed}
+    assert shown(api, answer)["state"] == "DONE"
+    assert api.requests.get(waiting.request_id).state is State.CANCELLED  # type: ignore[union-attr]
+
+
+def test_the_timer_resumes_each_action_by_itself(api: Api) -> None:
+    actions = [api.bulk_action("acme", [f"{n:032x}"], progress_at=NOW - timedelta(minutes=10 * n)) for n in (1, 2)]
+    fresh = api.bulk_action("acme1", ["0" * 32])
+    ended = api.bulk_action(OF_SERVICE, ["0" * 32], progress_at=NOW - timedelta(minutes=10))
+    BulkActions(api.store).abort(ended, NOW)
+    tried: list[str] = []
+
+    class Throttling(BulkActions):
+        def advance(self, action: Any, failure: Any, now: Any) -> bool:
+            tried.append(action.action_id)
+            raise Throttled("slow")
+
+    api.bulk_work = replace(api.bulk_work, actions=Throttling(api.store))
+    assert {each.action_id for each in api.bulk_work.resume()} == {each.action_id for each in actions}
+    assert set(tried) == {each.action_id for each in actions}
+    assert fresh.action_id not in tried
+    assert len(api.bulk_work.resume(lambda: True)) == 0, "there is no time"
+
+
+def test_what_has_no_time_left_is_carried_on_with_later(api: Api) -> None:
+    for number in (1, 2, 3):
+        api.enlist(number, data_set=f"d{number}")
+    answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})[1]
+    left = iter((False, False, True))
+    action = api.bulk_work.run("acme", answer["id"], lambda: next(left))
+    assert action is not None
+    assert (action.state, action.done) == (BulkState.RUNNING, 2)
+    work(api)
+    assert shown(api, answer)["state"] == "DONE"
+
+
+def test_a_call_that_is_repeated_makes_one_action(api: Api) -> None:
+    api.enlist(1)
+    body = {"action": "cancel", "filter": {}}
+    first = api.post(ACTIONS, body, key="once")
+    work(api)
+    again = api.post(ACTIONS, body, key="once")
+    assert (again[0], again[1]["id"], again[1]["state"]) == (202, first[1]["id"], "DONE"), "nothing waits any more"
+    assert len(api.bulk_starts.begun) == 1
+    assert api.post(ACTIONS, body | {"reason": "x"}, key="once")[0] == 422
+    api.enlist(2)
+    halts = [api.post("/v1/service/halt", {"what": "all"}, "operators", key="h") for _ in range(2)]
+    assert [status for status, _ in halts] == [200, 200], "nothing runs"
+    body = {"action": "cancel", "state": "QUEUED"}
+    of_all = [api.post(OF_ALL, body, "operators", key="once")[1]["id"] for _ in range(2)]
+    assert of_all[0] == of_all[1] != first[1]["id"]
+
+
+def test_what_begins_to_run_before_its_turn_is_left_as_it_is(api: Api) -> None:
+    """Whoever cancels what waits does not pay for what runs."""
+    waiting = api.enlist(1)
+    for path, body, group in (
+        (ACTIONS, {"action": "cancel", "filter": {"state": "QUEUED"}}, "tenant-admins"),
+        (OF_ALL, {"action": "cancel", "state": "QUEUED"}, "operators"),
+    ):
+        answer = api.post(path, body, group)[1]
+        if group == "operators":
+            api.admit()
+            work(api)
+            assert "by now" in shown(api, answer, OF_ALL)["failures"][0]["reason"]
+    held = api.requests.get(waiting.request_id)
+    assert held is not None
+    assert (held.state, held.stop_asked_at) == (State.ADMITTED, None)
+
+
+def test_tenants_are_not_told_who_of_the_provider_did_it(api: Api) -> None:
+    api.enlist(1)
+    answer = api.post(ACTIONS, {"action": "cancel", "filter": {}}, "operators")[1]
+    assert answer["by"] == "operator s"
+    assert api.get(f"{ACTIONS}/{answer['id']}")[1]["by"] == "the provider"
+    assert api.get(ACTIONS)[1]["items"][0]["by"] == "the provider"
 
 
 def test_what_cannot_be_done_is_counted_and_the_first_are_named(api: Api) -> None:
@@ -218,24 +359,24 @@ def test_two_that_carry_out_the_same_share_no_turn(api: Api) -> None:
     assert not actions.abort(ended, NOW)
 
 
-def test_a_change_that_is_under_way_is_waited_for_in_bounds(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = api.enlist(1)
+def test_two_that_carry_out_the_same_cancel_each_request_once(api: Api) -> None:
+    """Lambda may call a function twice at the same time: whoever is second at a turn goes away."""
+    waiting = [api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
     answer = api.post(ACTIONS, {"action": "cancel", "filter": {}})[1]
-    tried: list[int] = []
+    stop, stopped = api.service.stop, list[str]()
+    first = api.bulk_work
 
-    class Busy(BulkActions):
-        def advance(self, action: Any, failure: Any, now: Any) -> bool:
-            tried.append(1)
-            if len(tried) == bulk_actions.TRIES_MAX + 1:
-                return super().advance(action, failure, now)
-            raise Conflict("another change")
+    def stop_while_the_other_does(request_id: str, now: Any) -> None:
+        stopped.append(request_id)
+        if len(stopped) == 2:
+            first.run("acme", answer["id"])
+        stop.stop(request_id, now)
 
-    api.bulk_work = replace(api.bulk_work, actions=Busy(api.store))
-    work(api)
-    assert len(tried) == bulk_actions.TRIES_MAX
-    work(api)
-    assert shown(api, answer)["state"] == "DONE"
-    assert api.requests.get(waiting.request_id).state is State.CANCELLED  # type: ignore[union-attr]
+    second = replace(first, stop=cast(Stop, SimpleNamespace(stop=stop_while_the_other_does)))
+    assert second.run("acme", answer["id"]) is not None
+    body = shown(api, answer)
+    assert (body["state"], body["done"], body["failed"], len(stopped)) == ("DONE", 3, 0, 2)
+    assert all(api.requests.get(each.request_id).state is State.CANCELLED for each in waiting)  # type: ignore[union-attr]
 
 
 def test_more_requests_than_an_action_takes_are_said_to_be_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,19 +479,19 @@ def test_a_halt_of_nothing_is_refused(api: Api, body: dict[str, Any], dry_run: b
 
 def test_a_halt_of_what_does_not_run_pauses_it(api: Api) -> None:
     status, answer = api.post("/v1/service/halt", {"what": "all"}, "operators")
-    assert (status, answer["total"]) == (200, 0)
+    assert (status, answer["total"], answer["state"]) == (200, 0, "DONE")
     assert api.get("/v1/service", "operators")[1]["paused"] is True
 
 
 def test_actions_expire(api: Api) -> None:
     action = api.bulk_action("acme", ["0" * 32])
-    kept = {
+    stored = {
         dict(key.values)["pk"]: item["expires_at"]
         for key, item in api.store.items.items()
-        if dict(key.values)["pk"].startswith("bulk")
+        if dict(key.values).get("pk", "").startswith("bulk")
     }
     expires_at = int((NOW + KEPT_FOR).timestamp())
-    assert kept == {"bulk#acme": expires_at, "bulk-requests#acme": expires_at}
+    assert stored == dict.fromkeys(("bulk#acme", "bulk-requests#acme", "bulk-unfinished"), expires_at)
     with pytest.raises(Conflict):
         api.bulk_action("acme", ["1" * 32], action_id=action.action_id)
 
@@ -364,6 +505,6 @@ def test_the_function_takes_nothing_else(api: Api) -> None:
         {"owner": "acme", "action_id": "x"},
     ):
         with pytest.raises(Malformed):
-            function.handler(event, Context())
+            function.handler(event, Patient())
     for owner in ("acme", OF_SERVICE):
-        assert function.handler({"owner": owner, "action_id": "0" * 32}, Context()) == {}
+        assert function.handler({"owner": owner, "action_id": "0" * 32}, Patient()) == {}

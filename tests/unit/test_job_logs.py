@@ -1,5 +1,6 @@
 """Job logs as CloudWatch gives them: in pages that may be empty, and from groups that may not exist."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,12 +119,12 @@ def test_a_page_of_a_log_goes_on_where_the_last_one_ended(answers: Any) -> None:
         page(event(3)),
     )
     reader, millisecond = job_logs.CloudWatchJobLogs(), event(2)["timestamp"]
-    lines, following = reader.read(JOB, LogPosition(), 3)
+    lines, following, is_end = reader.read(JOB, LogPosition(), 3)
     assert [line.text for line in lines] == ["line 1", "line 2", "again"]
-    assert following == LogPosition(millisecond, 2)
-    lines, following = reader.read(JOB, following, 3)
-    assert [line.text for line in lines] == ["line 3"], "none is read twice"
-    assert reader.read(JOB, following, 3) == ([], following)
+    assert (following, is_end) == (LogPosition(millisecond, 2), False)
+    lines, following, is_end = reader.read(JOB, following, 3)
+    assert ([line.text for line in lines], is_end) == (["line 3"], True), "none is read twice"
+    assert reader.read(JOB, following, 3) == ([], following, True)
     first, second, third, after, _ = logs.asked
     assert (first["limit"], third["limit"], "nextToken" in first) == (3, 2, False)
     assert (second["nextToken"], third["nextToken"]) == ("1", "2")
@@ -131,12 +132,34 @@ def test_a_page_of_a_log_goes_on_where_the_last_one_ended(answers: Any) -> None:
     assert first["logStreamNamePrefix"] == "pipelines-abc-Train-1/"
 
 
-def test_a_page_of_a_job_without_a_log_has_no_lines_and_of_endless_empty_pages_neither(answers: Any) -> None:
+def test_a_log_is_looked_for_from_the_start_of_its_job_on(answers: Any) -> None:
+    logs, started_at = answers(page(), page()), datetime(2026, 11, 29, 12, tzinfo=UTC)
+    job_logs.CloudWatchJobLogs().read(replace(JOB, started_at=started_at), LogPosition(), 3)
+    job_logs.CloudWatchJobLogs().read(JOB, LogPosition(), 3)
+    begin = (started_at - job_logs.BEFORE_START).timestamp() * 1000
+    assert [asked["startTime"] for asked in logs.asked] == [begin, 0]
+
+
+def test_many_lines_of_one_millisecond_do_not_stop_the_reading(
+    answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_logs, "EVENTS_MAX", 4)
+    reader, at = job_logs.CloudWatchJobLogs(), event(1)["timestamp"]
+    logs = answers(*(page(*([event(1)] * 4), token="x") for _ in range(3)), page(event(2)))
+    _, following, _ = reader.read(JOB, LogPosition(), 4)
+    assert following == LogPosition(at, 4)
+    _, following, is_end = reader.read(JOB, following, 3)
+    assert (following, is_end) == (LogPosition(at + 1), False)
+    logs.answers.pop(0)
+    assert [line.text for line in reader.read(JOB, following, 3)[0]] == ["line 2"]
+
+
+def test_a_page_of_a_job_without_a_log_has_no_lines_and_endless_empty_pages_are_no_end(answers: Any) -> None:
     reader = job_logs.CloudWatchJobLogs()
     answers(NO_GROUP)
-    assert reader.read(JOB, LogPosition(5, 1), 3) == ([], LogPosition(5, 1))
+    assert reader.read(JOB, LogPosition(5, 1), 3) == ([], LogPosition(5, 1), True)
     logs = answers(*(page(token="x") for _ in range(100)))
-    assert reader.read(JOB, LogPosition(), 3) == ([], LogPosition())
+    assert reader.read(JOB, LogPosition(), 3) == ([], LogPosition(), False)
     assert len(logs.asked) == job_logs.FILTER_PAGES_MAX
     answers(DENIED)
     with pytest.raises(ClientError):

@@ -2,18 +2,24 @@
 
 import json
 from dataclasses import replace
+from math import inf, nan
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from testing.service import DEFAULTS
-from tests.build import NOW, after, request
+from tests.build import NOW, after, request, step, submission
 from tests.http_api import LIMITS, Api
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.intake import Verdict
+from trainyard.application.scheduling.record import executed
 from trainyard.contracts.arrivals import parse_arrival, retraining_body
 from trainyard.contracts.messages import parse_training_request, training_request_body
-from trainyard.domain.algorithms import Algorithm
+from trainyard.contracts.overrides import OverridesValues
+from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.arrivals import RetrainingAsked
+from trainyard.domain.errors import Malformed
 from trainyard.domain.parameters import algorithm_of, pipeline_parameters
 from trainyard.domain.requests import Overrides, State
 
@@ -25,7 +31,18 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
 
 
+WORDY = Algorithm(
+    name="linear",
+    hyperparameters={
+        "max_iter": Hyperparameter(kind=Kind.INTEGER, default=100, minimum=1),
+        "rate": Hyperparameter(kind=Kind.NUMBER, default=0.5),
+        "text": Hyperparameter(kind=Kind.TEXT, default="t" * 300),
+        **{name: Hyperparameter(kind=Kind.TEXT, default="") for name in ("kept", "two", "three")},
+    },
+)
+SCRIPTED = Algorithm(name="scripted", code_uri="s3://code/x")
 OWN = Algorithm(name="own", training_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/x:1")
+ALGORITHMS = {"own": OWN, "scripted": SCRIPTED, "linear": WORDY}
 
 
 def test_a_training_may_have_another_algorithm_and_hyperparameters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +84,9 @@ def test_a_training_may_have_another_algorithm_and_hyperparameters(monkeypatch: 
     ("overrides", "status", "words"),
     [
         ({"algorithm": "nope"}, 409, "nope"),
-        ({"algorithm": "own"}, 409, "has an image of its own"),
+        ({"algorithm": "own"}, 409, "runs code of its own"),
+        ({"algorithm": "scripted"}, 409, "runs code of its own"),
+        ({"hyperparameters": {"kept": "y" * 250, "two": "z" * 250, "three": "x" * 250}}, 409, "more than 1024"),
         ({"hyperparameters": {"nope": 1}}, 409, "has no hyperparameter 'nope'; it has "),
         ({"hyperparameters": {"max_iter": 0}}, 409, "hyperparameter max_iter"),
         ({"hyperparameters": {"max_iter": "many"}}, 409, "hyperparameter max_iter"),
@@ -84,7 +103,10 @@ def test_a_training_may_have_another_algorithm_and_hyperparameters(monkeypatch: 
 def test_overrides_that_are_not_possible_are_refused(
     monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], status: int, words: str
 ) -> None:
-    api = Api(monkeypatch, limits=replace(LIMITS, algorithms={"own": OWN}))
+    api = Api(
+        monkeypatch,
+        limits=replace(LIMITS, algorithms=ALGORITHMS),
+    )
     answer, problem = api.post(REQUESTS, {"data_set": "churn", "overrides": overrides})
     assert (answer, words in problem["detail"]) == (status, True), problem
     assert not api.retrainings.asked
@@ -121,3 +143,73 @@ def test_hyperparameters_of_another_algorithm_do_not_apply(api: Api) -> None:
     assert owner.settings_for("other", Overrides(hyperparameters=(("max_iter", 9),))).hyperparameters == (
         ("max_iter", 9),
     )
+
+
+def test_numbers_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(monkeypatch, limits=replace(LIMITS, algorithms={"linear": WORDY}))
+    body = '{"data_set": "churn", "overrides": {"hyperparameters": {"rate": %s}}}'
+    for number in ("1e400", "-1e400", "NaN", "Infinity"):
+        assert api.post(REQUESTS, body % number)[0] == 400, number
+    for value in (inf, -inf, nan):
+        assert WORDY.hyperparameters["rate"].objection(value) is not None
+        with pytest.raises(ValidationError):
+            OverridesValues.model_validate({"hyperparameters": {"rate": value}})
+    assert api.post(REQUESTS, body % "0.25")[0] == 202
+
+
+def test_one_of_its_own_algorithms_may_bring_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(monkeypatch, limits=replace(LIMITS, algorithms={"scripted": SCRIPTED}))
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    own = replace(tenant.settings, algorithm="scripted")
+    api.tenants.put(replace(tenant, data_sets={"other": own}))
+    assert api.post(REQUESTS, {"data_set": "churn", "overrides": {"algorithm": "scripted"}})[0] == 202
+
+
+def test_a_training_that_was_refused_is_tried_again_as_it_was_asked_for(api: Api) -> None:
+    own = Overrides(algorithm="linear", hyperparameters=(("max_iter", 0),))
+    asked = RetrainingAsked(
+        account_id="123456789012", event_id="e", tenant_id="acme", data_set="churn", overrides=own
+    )
+    api.service.data_sets.objects = {("acme", "churn"): [request(1).content]}  # type: ignore[attr-defined]
+    ((judgement,),) = api.service.intake.receive([asked], after(0))  # type: ignore[misc]
+    path = f"{REQUESTS}/{judgement.request_id}"
+    shown = api.get(path)[1]
+    assert (shown["state"], shown["overrides"]["algorithm"]) == ("REJECTED", "linear")
+    assert api.post(f"{path}/retry")[0] == 409, "it would be refused again, and is not trained otherwise"
+    # Enlist refuses too, for example what is not where the tenant's data is any more.
+    foreign = replace(submission(7).content, bucket="elsewhere")
+    refused = submission(7, content=foreign, alone=True, overrides=own, algorithm="linear")
+    (enlisted,) = api.service.enlist.enlist_batch([refused], after(0))
+    stored = api.requests.get(refused.request_id)
+    assert stored is not None, enlisted
+    assert (stored.state, stored.overrides, stored.algorithm) == (State.REJECTED, own, "linear")
+
+
+def test_what_runs_with_overrides_says_nothing_about_other_runs(api: Api) -> None:
+    for number, own in enumerate((None, Overrides(algorithm="linear")), start=1):
+        added = api.put(number, state=State.SUCCEEDED, attempt=1, overrides=own, admitted_at=NOW, data_set="churn")
+        report = ExecutionReport(steps=(step(),))
+        record = executed(added, report, LIMITS.prices, after(60), State.SUCCEEDED)
+        assert record.has_overrides is (own is not None)
+        api.record(added, has_overrides=record.has_overrides)
+        assert len(api.book.past("acme", added.data_set)) == 1
+    stored = api.book.executions(added.request_id)
+    assert [each.has_overrides for each in stored] == [True]
+
+
+def test_an_event_has_overrides_of_one_data_set_alone() -> None:
+    body = json.loads(
+        retraining_body(
+            RetrainingAsked(
+                account_id="123456789012",
+                event_id="e",
+                tenant_id="acme",
+                data_set=None,
+                overrides=Overrides(algorithm="linear"),
+            ),
+            NOW,
+        )
+    )
+    with pytest.raises(Malformed, match="name its data_set"):
+        parse_arrival(json.dumps(body))

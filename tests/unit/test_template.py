@@ -406,3 +406,17 @@ def test_a_notification_that_is_composed_has_only_text_that_the_service_has_chec
 def test_parameters_that_hold_secrets_have_no_echo() -> None:
     hidden = {name for name, parameter in TEMPLATE["Parameters"].items() if parameter.get("NoEcho")}
     assert hidden == {"NotificationWebhookKey", "NotificationWebhookUrl", "NotificationSlackUrl"}
+
+
+def test_every_index_that_a_policy_names_is_one_of_its_table() -> None:
+    """A right to an index that is not there is no right to the one that was meant."""
+    indexes = {
+        f"{table}.{index['IndexName']}"
+        for table, resource in resources("AWS::DynamoDB::Table")
+        for kind in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes")
+        for index in resource["Properties"].get(kind, [])
+    }
+    text = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
+    named = {".".join(pair) for pair in re.findall(r"\$\{(\w+)\.Arn\}/index/([a-z-]+)", text)}
+    assert named - indexes == set()
+    assert named

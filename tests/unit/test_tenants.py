@@ -31,7 +31,7 @@ from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, RequestKind, State
+from trainyard.domain.requests import Cause, Overrides, RequestKind, State
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
@@ -976,6 +976,19 @@ def test_a_batch_transform_that_waits_holds_up_no_move() -> None:
     harness.scheduler.enlister.enlist(waits, harness.policy, NOW)
     harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
     assert harness.tenant_changes.known("acme").tier == "basic"
+
+
+def test_a_training_with_overrides_moves_with_its_tenant() -> None:
+    harness = Harness()
+    harness.create(tier_name="shared")
+    own = Overrides(algorithm="linear", hyperparameters=(("max_iter", 7),))
+    waits = submission(1, tier="shared", alone=True, overrides=own, cause=Cause.RETRAINING)
+    harness.scheduler.enlister.enlist(waits, harness.policy, NOW)
+    harness.data.objects = {("acme", waits.data_set): [waits.content]}
+    harness.run(Change.MOVE, ("begin", "storage", "copy", "switch", "resubmit"), wish_to_move("basic"))
+    assert [(each.tier, each.overrides, each.algorithm, each.alone) for each in harness.queues.sent] == [
+        ("basic", own, "linear", True)
+    ]
 
 
 def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:

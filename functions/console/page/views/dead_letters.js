@@ -36,8 +36,9 @@ export function show(view, { mayChange, reload }) {
   async function change(verb, queue, reason) {
     const body = { reason: part(reason) };
     const path = at`service/dead-letters/${queue}/${verb}`;
-    const { letters: number } = await post(path, { ...body, dry_run: true });
-    const title = verb === "redrive" ? `Send ${many(number, "letter")} back` : `Delete ${many(number, "letter")}`;
+    const { letters: number, is_complete: isComplete } = await post(path, { ...body, dry_run: true });
+    const those = isComplete ? many(number, "letter") : `at least ${many(number, "letter")}`;
+    const title = verb === "redrive" ? `Send ${those} back` : `Delete ${those}`;
     const text = [
       el(
         "p",

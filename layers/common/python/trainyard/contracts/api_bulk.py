@@ -10,6 +10,7 @@ from trainyard.application.api.bulk_actions import Selection
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.api import DataSet, Day, Tier
 from trainyard.domain.bulk_actions import REQUESTS_MAX, BulkAction, BulkKind, BulkState
+from trainyard.domain.principals import Principal
 from trainyard.domain.receipts import without_account_number
 from trainyard.domain.requests import State
 
@@ -86,7 +87,7 @@ class FailureAnswer(_Answer):
 class BulkAnswer(_Answer):
     """Something that is done to several requests, one after the other."""
 
-    id: Annotated[str | None, Field(description="Null of a dry run")]
+    id: Annotated[str | None, Field(description="Null of a dry run, and where there was nothing to do")]
     action: BulkKind
     state: Annotated[BulkState | None, Field(description="Null of a dry run")]
     total: Annotated[int, Field(description="Requests that it is about")]
@@ -110,7 +111,8 @@ class BulkList(_Answer):
     next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
 
 
-def bulk_of(action: BulkAction, request_ids: Sequence[str] | None = None) -> BulkAnswer:
+def bulk_of(action: BulkAction, principal: Principal, request_ids: Sequence[str] | None = None) -> BulkAnswer:
+    """Return an action as a caller may see it: whoever it is of the provider's is not told to tenants."""
     return BulkAnswer(
         id=action.action_id,
         action=action.kind,
@@ -123,7 +125,7 @@ def bulk_of(action: BulkAction, request_ids: Sequence[str] | None = None) -> Bul
             FailureAnswer(request_id=each.request_id, reason=without_account_number(each.reason))
             for each in action.failures
         ],
-        by=action.by,
+        by=action.by if principal.tenant_id is None or action.by.startswith("tenant") else "the provider",
         reason=action.why,
         created_at=action.created_at,
         ended_at=action.ended_at,
@@ -133,18 +135,38 @@ def bulk_of(action: BulkAction, request_ids: Sequence[str] | None = None) -> Bul
 
 def dry_run_of(kind: BulkKind, selection: Selection) -> BulkAnswer:
     """Return what an action would be about."""
+    ids = [each.request_id for each in selection.requests]
+    return _without_id(kind, state=None, request_ids=ids, is_complete=selection.is_complete)
+
+
+def nothing_of(kind: BulkKind, *, by: str, why: str, at: datetime) -> BulkAnswer:
+    """Return an action that was over at once, as there was nothing to do."""
+    return _without_id(kind, state=BulkState.DONE, by=by, reason=why, created_at=at, ended_at=at)
+
+
+def _without_id(
+    kind: BulkKind,
+    *,
+    state: BulkState | None,
+    request_ids: Sequence[str] = (),
+    is_complete: bool = True,
+    by: str = "",
+    reason: str = "",
+    created_at: datetime | None = None,
+    ended_at: datetime | None = None,
+) -> BulkAnswer:
     return BulkAnswer(
         id=None,
         action=kind,
-        state=None,
-        total=len(selection.requests),
-        is_complete=selection.is_complete,
+        state=state,
+        total=len(request_ids),
+        is_complete=is_complete,
         done=0,
         failed=0,
         failures=[],
-        by="",
-        reason="",
-        created_at=None,
-        ended_at=None,
-        request_ids=[each.request_id for each in selection.requests],
+        by=by,
+        reason=reason,
+        created_at=created_at,
+        ended_at=ended_at,
+        request_ids=list(request_ids),
     )

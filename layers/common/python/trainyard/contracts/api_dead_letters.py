@@ -88,6 +88,9 @@ class LettersDone(_Answer):
     """How many letters were sent back or deleted, or would be."""
 
     letters: int
+    is_complete: Annotated[
+        bool, Field(description="False of a dry run that did not look at all letters: there may be more")
+    ]
     remaining: Annotated[int, Field(description="Letters that the queue has afterwards, about")]
 
 

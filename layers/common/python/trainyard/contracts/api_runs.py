@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from trainyard.application.api.runs import Attempt, LogPage
 from trainyard.contracts.api import cursor_text
 from trainyard.domain.executions import StepRecord
-from trainyard.domain.receipts import without_account, without_account_number
+from trainyard.domain.receipts import without_account_number
 
 LINE_CHARACTERS_MAX = 2_000
 METRICS_MAX = 40
@@ -79,6 +79,7 @@ class LineAnswer(_Answer):
 class LogAnswer(_Answer):
     """Some of the lines that a step printed."""
 
+    attempt: Annotated[int, Field(description="The attempt that they are of")]
     items: list[LineAnswer]
     next: Annotated[
         str | None,
@@ -106,8 +107,9 @@ def attempts_of(attempts: Iterable[Attempt]) -> AttemptList:
 def log_of(page: LogPage) -> LogAnswer:
     """Return lines as their tenant may see them: shortened, and without what names the account."""
     return LogAnswer(
+        attempt=page.attempt,
         items=[
-            LineAnswer(at=line.at, text=without_account(line.text[:LINE_CHARACTERS_MAX]) or "")
+            LineAnswer(at=line.at, text=without_account_number(line.text, LINE_CHARACTERS_MAX))
             for line in page.lines
         ],
         next=cursor_text(page.following.cursor) if page.following else None,

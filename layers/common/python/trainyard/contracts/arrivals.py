@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_validator
 
 from trainyard.contracts.events import Envelope, Event, Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
@@ -64,6 +64,12 @@ class RetrainingDetail(Event):
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     overrides: OverridesValues | None = None
     """Of this training alone; None for what the data sets' settings say."""
+
+    @model_validator(mode="after")
+    def _overrides_are_of_one(self) -> "RetrainingDetail":
+        if self.overrides is not None and self.data_set is None:
+            raise ValueError("overrides are for one training: name its data_set")
+        return self
 
 
 class RetrainingRequested(Envelope):

@@ -1,8 +1,8 @@
 """What the function is invoked with that carries out bulk actions."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
@@ -17,9 +17,20 @@ class BulkCommand(BaseModel):
     action_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-def parse_bulk_command(event: dict[str, Any]) -> BulkCommand:
+class BulkResumption(BaseModel):
+    """Those that have not ended, and to which nothing happens any more, are to be carried on with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resume: Literal[True]
+
+
+_COMMAND: TypeAdapter[BulkCommand | BulkResumption] = TypeAdapter(BulkCommand | BulkResumption)
+
+
+def parse_bulk_command(event: dict[str, Any]) -> BulkCommand | BulkResumption:
     """Return the command of an event; raises Malformed."""
     try:
-        return BulkCommand.model_validate(event)
+        return _COMMAND.validate_python(event)
     except ValidationError as error:
         raise Malformed(explain(error)) from error

@@ -8,25 +8,23 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
-    StrictFloat,
     StrictInt,
     StringConstraints,
     field_validator,
 )
 
-from trainyard.domain.algorithms import ALGORITHM_NAME
+from trainyard.domain.algorithms import ALGORITHM_NAME, HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.requests import Overrides
 
 HYPERPARAMETERS_MAX = 50
-PARAMETER_LENGTH_MAX = 1024
-"""Characters of a pipeline parameter's value (SageMaker API reference, Parameter)."""
 
 AlgorithmName = Annotated[str, StringConstraints(pattern=ALGORITHM_NAME, max_length=64)]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Text = Annotated[str, StringConstraints(strict=True, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Hyperparameters = Annotated[
     dict[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")],
-        StrictBool | StrictInt | StrictFloat | _Text,
+        StrictBool | StrictInt | _Number | _Text,
     ],
     Field(max_length=HYPERPARAMETERS_MAX, description="Beside those of the settings, or in place of them"),
 ]
@@ -43,8 +41,8 @@ class OverridesValues(BaseModel):
     @field_validator("hyperparameters")
     @classmethod
     def _fit_a_parameter(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if len(json.dumps(values, separators=(",", ":"))) > PARAMETER_LENGTH_MAX:
-            raise ValueError(f"hyperparameters take more than {PARAMETER_LENGTH_MAX} characters as JSON")
+        if len(json.dumps(values, separators=(",", ":"))) > HYPERPARAMETERS_LENGTH_MAX:
+            raise ValueError(f"hyperparameters take more than {HYPERPARAMETERS_LENGTH_MAX} characters as JSON")
         return values
 
     def to_overrides(self) -> Overrides | None:

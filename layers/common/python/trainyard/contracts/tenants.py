@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
-from trainyard.contracts.overrides import PARAMETER_LENGTH_MAX
 from trainyard.contracts.policy_file import BudgetUsd
-from trainyard.domain.algorithms import ALGORITHM_NAME
+from trainyard.domain.algorithms import ALGORITHM_NAME, HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.deadlines import parse_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
@@ -135,8 +134,8 @@ class DataSetEntry(_Strict):
     @field_validator("hyperparameters")
     @classmethod
     def _fits_a_parameter(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
-        if len(json.dumps(values, separators=(",", ":"))) > PARAMETER_LENGTH_MAX:
-            raise ValueError(f"hyperparameters take more than {PARAMETER_LENGTH_MAX} characters as JSON")
+        if len(json.dumps(values, separators=(",", ":"))) > HYPERPARAMETERS_LENGTH_MAX:
+            raise ValueError(f"hyperparameters take more than {HYPERPARAMETERS_LENGTH_MAX} characters as JSON")
         return values
 
     @field_validator("ready_by")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isfinite
 
 from trainyard.domain.errors import Refused
 
@@ -26,6 +27,10 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
 
 
+HYPERPARAMETERS_LENGTH_MAX = 1024
+"""Characters of all of them as JSON: one parameter of a pipeline (SageMaker API reference, Parameter)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameter:
     """What a tenant may set one hyperparameter to."""
@@ -39,7 +44,7 @@ class Hyperparameter:
 
     def objection(self, value: Value) -> str | None:
         """Return why a value cannot be taken, None when it can."""
-        if not self._is_of_kind(value):
+        if not self._is_of_kind(value) or (isinstance(value, float) and not isfinite(value)):
             return f"{value!r} is not of type {self.kind}; it must be {self}"
         if self.choices and value not in self.choices:
             return f"{value!r} is not offered; it must be {self}"

@@ -1,9 +1,11 @@
 """Arrivals: a tenant's upload becomes a request, or is refused with a reason."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set, request_id
 from trainyard.domain.policy import Policy, TierPolicy
@@ -182,15 +184,21 @@ def check_overrides(tenant: Tenant, data_set: str, overrides: Overrides, policy:
     settings = tenant.settings_for(data_set, overrides)
     try:
         algorithm = policy.algorithm(settings.algorithm)
-        algorithm.chosen(dict(settings.hyperparameters))
+        chosen = algorithm.chosen(dict(settings.hyperparameters))
     except Refused as refusal:
         raise Refused(str(refusal), kind="overrides") from refusal
-    chosen_before = {each.algorithm for each in (tenant.settings, *tenant.data_sets.values())}
-    pulled = {uri for name in chosen_before if name in policy.catalogue for uri in policy.catalogue[name].images}
-    if set(algorithm.images) - pulled:
+    if len(json.dumps(chosen, separators=(",", ":"))) > HYPERPARAMETERS_LENGTH_MAX:
         raise Refused(
-            f"algorithm {algorithm.name} has an image of its own, which trainings of {tenant.tenant_id} may not "
-            "use until it is the algorithm of one of its data sets: ask the provider to set it for one",
+            "the hyperparameters, with those of the data set's settings and the defaults, take more than "
+            f"{HYPERPARAMETERS_LENGTH_MAX} characters as JSON: shorten them",
+            kind="overrides",
+        )
+    set_before = {each.algorithm for each in (tenant.settings, *tenant.data_sets.values())}
+    # Its jobs could write over models that were trained by other code, and its images are not theirs to pull.
+    if algorithm.brings_code and algorithm.name not in set_before:
+        raise Refused(
+            f"algorithm {algorithm.name} runs code of its own, which trainings of {tenant.tenant_id} may not use "
+            "until it is the algorithm of one of its data sets: ask the provider to set it for one",
             kind="overrides",
         )
 

@@ -1,14 +1,19 @@
 """Bulk actions: the same done to many requests, one after the other, with progress and an abort."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+from trainyard.domain.requests import State
 
 REQUESTS_MAX = 2_000
 """Of one action: the function that carries it out has 15 minutes."""
 
 FAILURES_KEPT = 50
 """Requests of an action of which it is kept why nothing could be done; all are counted."""
+
+STALLED_AFTER = timedelta(minutes=4)
+"""Longer than one request takes, with all that is tried again."""
 
 OF_SERVICE = "_service"
 """Stands for the owner of an action on requests of several tenants; cannot be the id of a tenant."""
@@ -51,6 +56,10 @@ class BulkAction:
     by: str
     why: str
     created_at: datetime
+    progress_at: datetime
+    """When it was asked for, or when a request last had its turn."""
+    only: State | None = None
+    """Requests that are in another state when they have their turn are left as they are; None for any state."""
     total: int
     """Requests that it is about."""
     is_complete: bool = True
@@ -63,6 +72,10 @@ class BulkAction:
     failures: tuple[Failure, ...] = ()
     """The first FAILURES_KEPT of them."""
     ended_at: datetime | None = None
+
+    def stalls(self, now: datetime) -> bool:
+        """Tell whether nothing has happened to it for so long that whatever carried it out has gone."""
+        return not self.is_over and now - self.progress_at > STALLED_AFTER
 
     @property
     def is_over(self) -> bool:

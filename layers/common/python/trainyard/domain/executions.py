@@ -116,6 +116,8 @@ class ExecutionRecord:
     report_uri: str | None = None
     expected_seconds: int | None = None
     expected_usd: Decimal | None = None
+    has_overrides: bool = False
+    """Whether it was asked for with settings of its own: it says nothing about other runs."""
     revision: int = 0
     """Incremented when it is corrected."""
 

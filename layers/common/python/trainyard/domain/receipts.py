@@ -161,9 +161,9 @@ def without_account(text: str | None) -> str | None:
     return text and _REGISTRY.sub("…", _OF_THE_ACCOUNT.sub("arn:…", text))
 
 
-def without_account_number(text: str) -> str:
-    """Return what AWS says, without what names the account; shortened."""
-    return _ACCOUNT.sub("…", without_account(text) or "")[:AWS_MESSAGE_MAX]
+def without_account_number(text: str, length: int = AWS_MESSAGE_MAX) -> str:
+    """Return what AWS says, without what names the account; shortened afterwards, so that no part of it stays."""
+    return _ACCOUNT.sub("…", without_account(text[: 2 * length]) or "")[:length]
 
 
 def _reason_of(request: Request) -> str | None:

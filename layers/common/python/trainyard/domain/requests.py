@@ -350,6 +350,8 @@ def rejected(
     cause: Cause,
     at: datetime,
     reason: str,
+    algorithm: str = "",
+    overrides: Overrides | None = None,
 ) -> Request:
     """Return the request of an upload or a retraining that is refused, with the reason."""
     return Request(
@@ -365,6 +367,8 @@ def rejected(
         due_at=at,
         finished_at=at,
         reason=reason,
+        algorithm=algorithm,
+        overrides=overrides,
     )
 
 

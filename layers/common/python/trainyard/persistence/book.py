@@ -130,7 +130,7 @@ def bookings(
         pace = pace_key(execution.tenant_id)
         spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
         run = past_run(execution)
-        if _is_known(execution) and teaches(run):
+        if _is_telling(execution) and teaches(run):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set, execution.kind), []).append(run)
         if not execution.is_final:
             writes.append(entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
@@ -172,9 +172,13 @@ def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
     }
 
 
-def _is_known(execution: ExecutionRecord) -> bool:
-    """Tell whether the data of a run is complete; of one that failed, its time is enough."""
-    return execution.state is not State.SUCCEEDED or (execution.is_final and not execution.unknown)
+def _is_telling(execution: ExecutionRecord) -> bool:
+    """Tell whether a run says something about others of its data set.
+
+    Its data is complete; of one that failed, its time is enough. One with settings of its own says nothing.
+    """
+    is_complete = execution.state is not State.SUCCEEDED or (execution.is_final and not execution.unknown)
+    return is_complete and not execution.has_overrides
 
 
 def past_run(execution: ExecutionRecord) -> PastRun:
@@ -225,7 +229,7 @@ def correction(
     ]
     if change:
         writes.append(Update(totals_key(after), add=change))
-    if after.state is State.SUCCEEDED and _is_known(after):  # one that failed is remembered when it is booked
+    if after.state is State.SUCCEEDED and _is_telling(after):  # one that failed is remembered when it is booked
         key = past_key(after.tenant_id, after.data_set, after.kind)
         writes.append(remember(key, [past_run(after)], items.get(key)))
     if after.cost_usd != before.cost_usd:

@@ -24,13 +24,13 @@ def idempotency_key(tenant_id: str, key: str) -> Key:
 class IdempotencyKeys:
     store: Store
 
-    def event_id(self, tenant_id: str, key: str, call: str, now: datetime) -> str:
+    def event_id(self, tenant_id: str, key: str, call: str, now: datetime, *, new: str | None = None) -> str:
         """Return what names a call from now on: the same for the same key within a day.
 
-        `call` is a digest of what is asked for. Raises Refused, of kind REUSED, where the key has named another
-        call.
+        `call` is a digest of what is asked for; `new` is what is to name it, if it is new. Raises Refused, of kind
+        REUSED, where the key has named another call.
         """
-        event_id, place = str(uuid4()), idempotency_key(tenant_id, key)
+        event_id, place = new or str(uuid4()), idempotency_key(tenant_id, key)
         expires_at = int((now + KEPT_FOR).timestamp())
         item = {"call": call, "event_id": event_id, "expires_at": expires_at}
         try:

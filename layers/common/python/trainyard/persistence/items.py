@@ -118,14 +118,15 @@ def _overrides_item(overrides: Overrides | None) -> Item | None:
     if overrides is None:
         return None
     # DynamoDB knows no 1.0 beside 1.
-    return {"algorithm": overrides.algorithm, "hyperparameters": json.dumps(dict(overrides.hyperparameters))}
+    algorithm = {"algorithm": overrides.algorithm} if overrides.algorithm is not None else {}
+    return {**algorithm, "hyperparameters": json.dumps(dict(overrides.hyperparameters))}
 
 
 def _overrides_from(item: Mapping[str, Any] | None) -> Overrides | None:
     if item is None:
         return None
     return Overrides(
-        algorithm=item["algorithm"], hyperparameters=tuple(json.loads(item["hyperparameters"]).items())
+        algorithm=item.get("algorithm"), hyperparameters=tuple(json.loads(item["hyperparameters"]).items())
     )
 
 

@@ -8,9 +8,12 @@ from typing import Any
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.domain.dead_letters import SUFFIX, Letter
+from trainyard.domain.errors import Refused
 
 HIDDEN_SECONDS = 60
 """While letters are read, others do not see them; they are shown again at once afterwards."""
+SPARED_MAX = 2_000
+"""Letters without the reason that is looked for: others do not see them meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +32,27 @@ class SqsDeadLetterQueue:
             answer = client("sqs").get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
 
-    def read(self, limit: int) -> list[Letter]:
+    def read(self, limit: int, done: Callable[[int], bool] = lambda _: False) -> list[Letter]:
         letters: list[Letter] = []
         try:
-            for letter in self._received(limit=limit):
+            for letter in self._received(limit=limit, done=done):
                 letters.append(letter)
         finally:
             self._release(letters)
         return letters
 
     def redrive(self, reason: str | None, done: Callable[[int], bool]) -> int:
-        source = self.url.removesuffix(SUFFIX)
+        source, sqs = self.url.removesuffix(SUFFIX), client("sqs")
 
         def move(letter: Letter) -> None:
             # Sent before it is deleted, so that it is never lost; messages may come twice anyway.
-            with translated():
-                client("sqs").send_message(QueueUrl=source, MessageBody=letter.body)
+            try:
+                with translated():
+                    sqs.send_message(QueueUrl=source, MessageBody=letter.body)
+            except sqs.exceptions.QueueDoesNotExist:
+                raise Refused(
+                    "the queue that they came from does not exist any more: read and drop them"
+                ) from None
             self._delete(letter)
 
         return self._act(reason, move, done)
@@ -63,7 +71,7 @@ class SqsDeadLetterQueue:
         """
         acted, spared = 0, list[Letter]()
         try:
-            for letter in self._received(limit=self.count()):
+            for letter in self._received(limit=self.count(), done=lambda _: len(spared) >= SPARED_MAX):
                 if letter.tells(reason):
                     do(letter)
                     acted += 1
@@ -75,7 +83,7 @@ class SqsDeadLetterQueue:
             self._release(spared)
         return acted
 
-    def _received(self, *, limit: int) -> Iterator[Letter]:
+    def _received(self, *, limit: int, done: Callable[[int], bool]) -> Iterator[Letter]:
         """Yield letters, each once, as they are received; others do not see them for HIDDEN_SECONDS.
 
         A receive may return fewer letters than there are, and none although there are some (SQS developer guide,
@@ -83,7 +91,7 @@ class SqsDeadLetterQueue:
         waits in a row bring nothing new.
         """
         seen, empty, count = set[str](), 0, self.count()
-        while count and empty < (1 if len(seen) >= count else 2) and len(seen) < limit:
+        while count and empty < (1 if len(seen) >= count else 2) and len(seen) < limit and not done(len(seen)):
             with translated():
                 answer = client("sqs").receive_message(
                     QueueUrl=self.url,

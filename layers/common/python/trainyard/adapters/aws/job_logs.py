@@ -4,7 +4,7 @@ container whose name begins with the job's (developer guide, "CloudWatch Logs fo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,7 +50,7 @@ def printed(job: JobFacts, *, since: datetime | None = None) -> Iterator[Printed
                 return
             raise
         for event in page["events"]:
-            yield Printed(event["eventId"], _time(event), event["message"].rstrip("\r\n"))
+            yield Printed(event["eventId"], _when(event), event["message"].rstrip("\r\n"))
         if "nextToken" not in page:
             return
         request["nextToken"] = page["nextToken"]
@@ -60,22 +60,27 @@ FILTER_PAGES_MAX = 20
 """Of one call: a page may be empty and not the last one."""
 EVENTS_MAX = 10_000
 """Of a page (API reference, FilterLogEvents)."""
+BEFORE_START = timedelta(minutes=10)
+"""How long before a job's start, as SageMaker tells it, its log is looked for: clocks differ."""
 
 
 class CloudWatchJobLogs:
     """Implements JobLogs. It goes on from a time, and not by CloudWatch's token, which is valid for a day."""
 
-    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition]:
-        events = self._events(job, position, min(position.skipped + limit, EVENTS_MAX))
+    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition, bool]:
+        wanted = min(position.skipped + limit, EVENTS_MAX)
+        events, is_end = self._events(job, position.milliseconds or _begin(job), wanted)
         lines = events[position.skipped :]
         if not lines:
-            return [], position
+            # So many lines of one millisecond cannot be told apart by their time: the rest of them is left out.
+            at_limit = not is_end and position.skipped >= EVENTS_MAX
+            return [], LogPosition(position.milliseconds + 1) if at_limit else position, is_end
         latest = int(lines[-1]["timestamp"])
         following = LogPosition(latest, sum(int(event["timestamp"]) == latest for event in events))
-        return [LogLine(_time(event), event["message"].rstrip("\r\n")) for event in lines], following
+        return [LogLine(_when(event), event["message"].rstrip("\r\n")) for event in lines], following, is_end
 
-    def _events(self, job: JobFacts, position: LogPosition, limit: int) -> list[dict[str, Any]]:
-        """Return events from a time on, oldest first; [] for a job without a log."""
+    def _events(self, job: JobFacts, begin: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return events from a time on, oldest first, and whether these are all; [] for a job without a log."""
         events: list[dict[str, Any]] = []
         token: dict[str, str] = {}
         for _ in range(FILTER_PAGES_MAX):
@@ -84,22 +89,29 @@ class CloudWatchJobLogs:
                     page = client("logs").filter_log_events(
                         logGroupName=GROUPS[job.kind],
                         logStreamNamePrefix=f"{_name(job)}/",
-                        startTime=position.milliseconds,
+                        startTime=begin,
                         limit=limit - len(events),
                         **token,
                     )
             except ClientError as error:
                 if code_of(error) == "ResourceNotFoundException":
-                    return []
+                    return [], True
                 raise
             events += page["events"]
-            if "nextToken" not in page or len(events) >= limit:
+            if "nextToken" not in page:
+                return events, len(events) < limit
+            if len(events) >= limit:
                 break
             token = {"nextToken": page["nextToken"]}
-        return events
+        return events, False
 
 
-def _time(event: Mapping[str, Any]) -> datetime:
+def _begin(job: JobFacts) -> int:
+    """Return from when on a job may have printed something: its group has the logs of all jobs of the account."""
+    return int((job.started_at - BEFORE_START).timestamp() * 1000) if job.started_at else 0
+
+
+def _when(event: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
 
 

@@ -17,6 +17,8 @@ STEP_MAX = timedelta(minutes=3)
 """A step that was under way when its run was stopped ends within the function's limit, two minutes."""
 
 
+BEGIN_SECONDS_MAX = 5
+"""Until Lambda has taken a call that it carries out later."""
 PREDICTION_SECONDS_MAX = 25
 """A caller of the HTTP API waits no longer than 30 s (API Gateway quotas, "Maximum integration timeout")."""
 
@@ -64,7 +66,7 @@ class LambdaBulkStarts:
     def begin(self, owner: str, action_id: str) -> None:
         """Raises Throttled and OutcomeUnknown."""
         with translated():
-            client("lambda").invoke(
+            client("lambda", waits=BEGIN_SECONDS_MAX).invoke(
                 FunctionName=self.function_name,
                 InvocationType="Event",
                 Payload=json.dumps({"owner": owner, "action_id": action_id}).encode(),

@@ -31,7 +31,7 @@ from trainyard.domain.file_types import FIRST_BYTES
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import Prospect, is_latest, order_of, progress_of, receipt_of
-from trainyard.domain.requests import Content, Outcome, Request, RequestKind
+from trainyard.domain.requests import Cause, Content, Outcome, Request, RequestKind
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.items import stamp
 
@@ -128,7 +128,9 @@ class S3DataSets:
 
     def _write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         first_bytes = b""
-        pinned = self._pin(tenant, request) if request.alone else None
+        # What is asked for is trained on the newest data, also where it is not merged.
+        is_of_its_upload = request.alone and request.cause is Cause.UPLOAD
+        pinned = self._pin(tenant, request) if is_of_its_upload else None
         if pinned and tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
             first_bytes = self._first_of(request.content)

@@ -1,6 +1,7 @@
 """Bulk actions: which requests they are about, and how they are carried out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -11,17 +12,22 @@ from trainyard.application.api.trainings import RETRIED, Trainings, check_retrie
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.stop import Stop
 from trainyard.domain.bulk_actions import REQUESTS_MAX, BulkAction, BulkKind, Failure
-from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.requests import TERMINAL, Request, RequestKind, State
 from trainyard.persistence.bulk_actions import BulkActions
+from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.requests import Requests
 
 LOOKED_AT_MAX = 5_000
 """Of a tenant's requests, newest first: those that a filter selects are looked for among them."""
+WAITING_LOOKED_AT_MAX = 20_000
+"""Of all that wait, the longest first: those of a tier are looked for among them."""
 PAGE = 100
 REASON_CHARACTERS_MAX = 300
-TRIES_MAX = 5
-"""At storing how far an action has come, while another change of it is under way."""
+TRIES_MAX, PAUSE_SECONDS = 6, 1.0
+"""At what AWS throttles: half a minute, with twice as long a pause after each try."""
+RESUMED_MAX = 50
+"""Unfinished actions that are looked at by the timer."""
 
 
 class BulkStarts(Protocol):
@@ -81,7 +87,7 @@ class BulkSelections:
 
     def waiting(self, tier: str | None = None) -> Selection:
         """Return the requests of a tier, or of all, that wait, the longest first; may lag."""
-        limit = LOOKED_AT_MAX + 1
+        limit = WAITING_LOOKED_AT_MAX + 1
         listed = self.requests.active(State.QUEUED, limit=limit)
         suitable = [each for each in listed if tier in (None, each.tier)]
         return _bounded(suitable, is_complete=len(listed) < limit)
@@ -113,25 +119,53 @@ class BulkRequests:
 
     actions: BulkActions
     starts: BulkStarts
+    keys: IdempotencyKeys
+    pause: Callable[[float], None]
+    """Waits for some seconds."""
 
     def begin(
-        self, owner: str, kind: BulkKind, selection: Selection, now: datetime, *, by: str, why: str = ""
+        self,
+        owner: str,
+        kind: BulkKind,
+        select: Callable[[], Selection],
+        now: datetime,
+        *,
+        by: str,
+        why: str = "",
+        only: State | None = None,
+        key: str | None = None,
+        call: str = "",
     ) -> BulkAction:
-        """Store an action, and let it be carried out; raises Refused where there is nothing to do."""
+        """Store an action on the requests that `select` returns, and let it be carried out.
+
+        With a `key`, calls that are alike (by `call`, a digest) make one action. Raises Refused where there is
+        nothing to do.
+        """
+        action_id = f"{int(now.timestamp() * 1000):012x}{uuid4().hex[:20]}"
+        if key:
+            action_id = self.keys.event_id(owner, key, call, now, new=action_id)
+            before = self.actions.get(owner, action_id)
+            if before is not None:
+                return before
+        selection = select()
         if not selection.requests:
             raise Refused(f"there is no such request; {_NEEDS[kind]}")
         action = BulkAction(
-            action_id=f"{int(now.timestamp() * 1000):012x}{uuid4().hex[:20]}",
+            action_id=action_id,
             owner=owner,
             kind=kind,
             by=by,
             why=why,
             created_at=now,
+            progress_at=now,
+            only=only,
             total=len(selection.requests),
             is_complete=selection.is_complete,
         )
         self.actions.add(action, [each.request_id for each in selection.requests])
-        self.starts.begin(owner, action.action_id)
+        # What is not begun now, the timer begins.
+        with suppress(Throttled, OutcomeUnknown):
+            self.starts.begin(owner, action.action_id)
         return action
 
     def abort(self, owner: str, action_id: str, now: datetime) -> BulkAction | None:
@@ -139,7 +173,8 @@ class BulkRequests:
         action = self.actions.get(owner, action_id)
         if action is None:
             return None
-        self.actions.abort(action, now)
+        aborted = action
+        _insist(lambda: self.actions.abort(aborted, now), self.pause)
         return self.actions.get(owner, action_id)
 
 
@@ -153,50 +188,75 @@ class BulkWork:
     stop: Stop
     trainings: Trainings
     clock: Callable[[], datetime]
+    pause: Callable[[float], None]
+    """Waits for some seconds."""
 
-    def run(self, owner: str, action_id: str) -> BulkAction | None:
+    def run(
+        self, owner: str, action_id: str, out_of_time: Callable[[], bool] = lambda: False
+    ) -> BulkAction | None:
         """Carry out an action from where it has come to, and return it; None where there is none.
 
-        It may be repeated, and is to be after Throttled and OutcomeUnknown: nothing is done to a request twice.
+        It may be repeated: nothing is done to a request twice. What it does not come to, `resume` does. Raises
+        Throttled, OutcomeUnknown and Conflict, after having tried again for some time.
         """
         action = self.actions.get(owner, action_id)
         request_ids = self.actions.request_ids(owner, action_id)
-        while action is not None and not action.is_over:
+        while action is not None and not action.is_over and not out_of_time():
             failure = self._do(action, request_ids[action.done])
-            if not self._stored(action, failure):
-                return self.actions.get(owner, action_id)  # aborted, or carried out by another call
+            present = action
+            if not _insist(lambda: self.actions.advance(present, failure, self.clock()), self.pause):  # noqa: B023
+                # It was aborted, or another call carries it out.
+                _insist(lambda: self.actions.count_after_abort(present, failure), self.pause)  # noqa: B023
+                return self.actions.get(owner, action_id)
             action = self.actions.get(owner, action_id)
         return action
 
-    def _stored(self, action: BulkAction, failure: Failure | None) -> bool:
-        for _ in range(TRIES_MAX):
-            try:
-                return self.actions.advance(action, failure, self.clock())
-            except Conflict:
-                continue
-        return False
+    def resume(self, out_of_time: Callable[[], bool] = lambda: False) -> list[BulkAction]:
+        """Carry on with the actions to which nothing has happened for some time; return them.
+
+        One that cannot be carried out now does not affect the others.
+        """
+        stalled = [each for each in self.actions.unfinished(limit=RESUMED_MAX) if each.stalls(self.clock())]
+        resumed: list[BulkAction] = []
+        for action in stalled:
+            if out_of_time():
+                break
+            with suppress(Throttled, OutcomeUnknown, Conflict):
+                self.run(action.owner, action.action_id, out_of_time)
+            resumed.append(action)
+        return resumed
 
     def _do(self, action: BulkAction, request_id: str) -> Failure | None:
         """Do it to one request; return why it could not be done, if so."""
         try:
-            if action.kind is BulkKind.CANCEL:
-                self.stop.stop(request_id, self.clock())
-            else:
-                self._retry(action, request_id)
+            _insist(lambda: self._done(action, request_id), self.pause)
+        except (Throttled, OutcomeUnknown):
+            raise  # for one as for all
         except (Refused, Conflict) as error:
             if action.kind is BulkKind.CANCEL and self._is_cancelled(request_id):
                 return None  # before this was repeated, or by somebody else
             return Failure(request_id=request_id, reason=str(error)[:REASON_CHARACTERS_MAX])
+        except Exception as error:  # one request must not keep the others from their turn
+            return Failure(request_id=request_id, reason=f"a fault of the service ({type(error).__name__})")
         return None
+
+    def _done(self, action: BulkAction, request_id: str) -> bool:
+        request = self.requests.get(request_id)
+        if request is None:
+            raise Refused("the request no longer exists")
+        if action.only is not None and request.state is not action.only and request.state not in TERMINAL:
+            raise Refused(f"it is {request.state.value} by now, and was left as it is")
+        if action.kind is BulkKind.CANCEL:
+            self.stop.stop(request_id, self.clock())
+        else:
+            self._retry(action, request)
+        return True
 
     def _is_cancelled(self, request_id: str) -> bool:
         request = self.requests.get(request_id)
         return request is not None and request.state in (State.CANCELLED, State.STOPPED)
 
-    def _retry(self, action: BulkAction, request_id: str) -> None:
-        request = self.requests.get(request_id)
-        if request is None:
-            raise Refused("the request no longer exists")
+    def _retry(self, action: BulkAction, request: Request) -> None:
         check_retried(request)
         tenant = self.tenants.get(request.tenant_id)
         if tenant is None:
@@ -207,9 +267,21 @@ class BulkWork:
             now=self.clock(),
             overrides=request.overrides,
             # A repetition asks for the same training.
-            key=f"bulk {action.action_id} {request_id}",
-            call=request_id,
+            key=f"bulk {action.action_id} {request.request_id}",
+            call=request.request_id,
         )
+
+
+def _insist(do: Callable[[], bool], pause: Callable[[float], None]) -> bool:
+    """Do something, and again where AWS asks for that; raises what it raised at last."""
+    for tries in range(TRIES_MAX):
+        try:
+            return do()
+        except (Throttled, OutcomeUnknown, Conflict):
+            if tries + 1 == TRIES_MAX:
+                raise
+            pause(PAUSE_SECONDS * 2**tries)
+    raise AssertionError("the last try returns or raises")
 
 
 _NEEDS = {
@@ -228,7 +300,7 @@ def _newest_of_each(requests: Iterable[Request]) -> list[Request]:
     """Return the first request of each data set and overrides: one training answers for all of them."""
     distinct: dict[object, Request] = {}
     for request in requests:
-        distinct.setdefault((request.tenant_id, request.data_set, request.overrides), request)
+        distinct.setdefault((request.tenant_id, request.data_set, repr(request.overrides)), request)
     return list(distinct.values())
 
 

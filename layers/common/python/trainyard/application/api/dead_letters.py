@@ -21,8 +21,8 @@ class DeadLetterQueue(Protocol):
         """Return the number of letters, including those that are being read; about."""
         ...
 
-    def read(self, limit: int) -> list[Letter]:
-        """Return letters, each once, in no order."""
+    def read(self, limit: int, done: Callable[[int], bool]) -> list[Letter]:
+        """Return letters, each once, in no order; `done` is given their number, and tells whether it is enough."""
         ...
 
     def redrive(self, reason: str | None, done: Callable[[int], bool]) -> int:
@@ -53,11 +53,11 @@ class DeadLetterOffice:
     queues: Callable[[], list[DeadLetterQueue]]
     """Returns those of the deployment."""
 
-    def overview(self) -> list[QueueState]:
-        """Return all queues with the reasons of their letters."""
+    def overview(self, done: Callable[[int], bool]) -> list[QueueState]:
+        """Return all queues with the reasons of their letters, of those that are read before `done` tells."""
         states = []
         for queue in self.queues():
-            letters = queue.read(READ_MAX) if queue.count() else []
+            letters = queue.read(READ_MAX, done) if queue.count() else []
             count = max(queue.count(), len(letters))
             states.append(
                 QueueState(
@@ -73,9 +73,11 @@ class DeadLetterOffice:
         return next((queue for queue in self.queues() if queue.name == name), None)
 
 
-def selected(queue: DeadLetterQueue, reason: str | None, *, limit: int = READ_MAX) -> list[Letter]:
+def selected(
+    queue: DeadLetterQueue, reason: str | None, done: Callable[[int], bool], *, limit: int = READ_MAX
+) -> list[Letter]:
     """Return letters of a queue whose reason contains a text, the oldest first; at most READ_MAX are looked at."""
-    letters = [letter for letter in queue.read(READ_MAX) if letter.tells(reason)]
+    letters = [letter for letter in queue.read(READ_MAX, done) if letter.tells(reason)]
     return sorted(letters, key=lambda letter: letter.sent_at)[:limit]
 
 

@@ -16,7 +16,7 @@ from trainyard.persistence.store import Cursor
 LAST_LINES = timedelta(minutes=2)
 """How long after the end of an attempt its last lines may still arrive in CloudWatch Logs."""
 
-MILLISECONDS_DIGITS_MAX, SKIPPED_DIGITS_MAX = 14, 4
+MILLISECONDS_DIGITS_MAX, SKIPPED_DIGITS_MAX = 14, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,7 @@ class LogLine:
 class LogPage:
     """Some of the lines of a job, and where the next ones are, perhaps of what is not printed yet."""
 
+    attempt: int
     lines: tuple[LogLine, ...]
     following: LogPosition | None
     """None where no more lines can come."""
@@ -77,8 +78,9 @@ class LogPage:
 class JobLogs(Protocol):
     """What jobs print."""
 
-    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition]:
-        """Return lines from a position on, oldest first, at most `limit`, and where the next ones will be.
+    def read(self, job: JobFacts, position: LogPosition, limit: int) -> tuple[list[LogLine], LogPosition, bool]:
+        """Return lines from a position on, oldest first, at most `limit`; where the next ones will be; and whether
+        that is the end at present.
 
         A line that arrives later than a younger one that was returned is not returned. A job without a log has no
         lines.
@@ -144,9 +146,11 @@ class Runs:
         job = jobs.get(step)
         if job is None:
             raise Refused(f"its attempt {attempt.number} has no step {step!r} with a job; {_choices(list(jobs))}")
-        lines, following = self.logs.read(job, position, limit)
+        lines, following, is_end = self.logs.read(job, position, limit)
         is_over = attempt.ended_at is not None and now - attempt.ended_at > LAST_LINES
-        return LogPage(lines=tuple(lines), following=None if is_over and len(lines) < limit else following)
+        return LogPage(
+            attempt=attempt.number, lines=tuple(lines), following=None if is_over and is_end else following
+        )
 
 
 def _choices(names: list[str]) -> str:

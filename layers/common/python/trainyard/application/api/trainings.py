@@ -52,10 +52,10 @@ class Trainings:
         policy = self.policies.current()
         if overrides is not None:
             check_overrides(tenant, data_set, overrides, policy)
+        event_id = self.keys.event_id(tenant.tenant_id, key, call, now) if key else str(uuid4())
         limit = policy.uploads_per_hour_of(tenant.tenant_id)
         if not self.arrival_limits.count(tenant.tenant_id, 1, limit=limit, now=now):
             raise Refused(f"{limit:,} uploads and trainings in an hour are the limit: try again later")
-        event_id = self.keys.event_id(tenant.tenant_id, key, call, now) if key else str(uuid4())
         asked = RetrainingAsked(
             account_id=self.account_id,
             event_id=event_id,

@@ -134,6 +134,8 @@ class Enlist:
             cause=submission.cause,
             at=now,
             reason=reason,
+            algorithm=submission.algorithm,
+            overrides=submission.overrides,
         )
         if self.scheduler.tables.requests.add_rejected(request):
             self.notifier.announcements.announce(request)  # no receipt: the place is not its tenant's any more

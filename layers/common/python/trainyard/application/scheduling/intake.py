@@ -396,6 +396,7 @@ class Intake:
             cause=candidate.cause,
             at=now,
             reason=reason,
+            overrides=candidate.overrides,
         )
         added = self.scheduler.tables.requests.add_rejected(request)
         self.notifier.notify(request, now, tenant, announce=added)

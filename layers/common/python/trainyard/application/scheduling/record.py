@@ -409,6 +409,7 @@ def executed(
         data_bytes=request.data_bytes,
         expected_seconds=expected.seconds if expected else None,
         expected_usd=expected.usd if expected else None,
+        has_overrides=request.overrides is not None,
     )
 
 

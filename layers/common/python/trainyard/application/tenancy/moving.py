@@ -230,7 +230,7 @@ class Moving:
     def _refuse_alone(self, tenant: Tenant, step: Step) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
         waiting = self.tenant_changes.scheduler.tables.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
-        alone = [r for r in waiting if r.alone and r.kind is RequestKind.TRAINING]
+        alone = [r for r in waiting if r.alone and r.kind is RequestKind.TRAINING and r.cause is Cause.UPLOAD]
         each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
         if each and is_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at):
             raise Refused(

@@ -3,14 +3,18 @@
 What a caller may not see is answered as what does not exist.
 """
 
+import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any, NoReturn, cast
+from math import isfinite
+from typing import Annotated, Any, NoReturn, cast
 
 from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
+from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
+from trainyard.contracts.api_bodies import IdempotencyKey
 from trainyard.contracts.claims import principal_of
 from trainyard.domain.errors import Malformed
 from trainyard.domain.names import REQUEST_ID, is_tenant_id
@@ -31,6 +35,15 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 JSON = "application/json"
 DEPTH_MAX = 16
 """Levels of lists and mappings in a body."""
+
+
+Key = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
+"""By which a call that is sent again is done once."""
+
+
+def digest(call: str) -> str:
+    """Return what calls that ask for the same have in common."""
+    return hashlib.sha256(call.encode()).hexdigest()
 
 
 def routes() -> APIGatewayHttpRouter:
@@ -134,7 +147,7 @@ def check_body(event: dict[str, Any]) -> None:
     if len(body.encode("utf-8", "surrogatepass")) > BODY_BYTES_MAX:
         raise UnsuitableBody(413, f"A body has at most {BODY_BYTES_MAX:,} bytes.")
     try:
-        values = json.loads(body, parse_constant=_no_number)
+        values = json.loads(body, parse_constant=_no_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise UnsuitableBody(400, "The body is not JSON, or its values are nested too deeply.") from error
     if _is_deeper(values, DEPTH_MAX):
@@ -150,6 +163,12 @@ def _is_deeper(value: Any, depth: int) -> bool:
     """Tell whether lists and mappings are nested in more than so many levels."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth < 0 or any(_is_deeper(each, depth - 1) for each in inner)
+
+
+def _number(text: str) -> float:
+    """Numbers that are too large become infinite, which is no number either."""
+    value = float(text)
+    return value if isfinite(value) else _no_number(text)
 
 
 def _no_number(text: str) -> NoReturn:

@@ -54,8 +54,8 @@ def show_statement(tenant_id: str, month: Annotated[Month | None, Query()] = Non
     now, book = datetime.now(UTC), bootstrap.book()
     month = month or month_of(now)
     begin, end = month_begins(month), month_begins(next_month(month))
-    executions = book.executions_of_month(tenant_id, month, begin, end, limit=STATEMENT_RUNS_MAX)
-    if len(executions) == STATEMENT_RUNS_MAX:
+    executions = book.executions_of_month(tenant_id, month, begin, end, limit=STATEMENT_RUNS_MAX + 1)
+    if len(executions) > STATEMENT_RUNS_MAX:
         raise Refused(
             f"the month has more than {STATEMENT_RUNS_MAX:,} runs, too many for an answer: from the fourth of the "
             f"next month on, its statement is reports/_statements/{month}.html in the tenant's bucket"

@@ -7,7 +7,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import Field
 
-from trainyard.application.api.dead_letters import DeadLetterQueue, check_has_source, selected
+from trainyard.application.api.dead_letters import READ_MAX, DeadLetterQueue, check_has_source, selected
 from trainyard.contracts.api import answers, results
 from trainyard.contracts.api_dead_letters import (
     DropBody,
@@ -38,7 +38,7 @@ LetterLimit = Annotated[int, Field(ge=1, le=50, description="How many letters ar
 def list_dead_letters() -> QueueLettersList:
     _allow(Access.READ_SERVICE)
     refuse_parameters_but()
-    return queues_of(bootstrap.dead_letter_office().overview())
+    return queues_of(bootstrap.dead_letter_office().overview(within(SECONDS_MAX)))
 
 
 @router.get(f"{LETTERS}/<queue>", summary="Dead letters of a queue", responses=answers(LetterList))
@@ -50,7 +50,7 @@ def read_dead_letters(
     """Of those that were looked at, the oldest first: in a long queue, others may be older."""
     _allow(Access.READ_SERVICE)
     refuse_parameters_but("reason", "limit")
-    return letters_of(selected(_queue(queue), reason, limit=limit))
+    return letters_of(selected(_queue(queue), reason, within(SECONDS_MAX), limit=limit))
 
 
 @router.post(f"{LETTERS}/<queue>/redrive", summary="Send dead letters back", responses=results(LettersDone))
@@ -60,9 +60,9 @@ def redrive_dead_letters(queue: str, body: RedriveBody) -> LettersDone:
     letters = _queue(queue)
     check_has_source(letters)
     if body.dry_run:
-        return LettersDone(letters=len(selected(letters, body.reason)), remaining=letters.count())
+        return _would_do(letters, body.reason)
     moved = letters.redrive(body.reason, within(SECONDS_MAX))
-    return LettersDone(letters=moved, remaining=letters.count())
+    return LettersDone(letters=moved, is_complete=True, remaining=letters.count())
 
 
 @router.post(f"{LETTERS}/<queue>/drop", summary="Delete dead letters for good", responses=results(LettersDone))
@@ -71,9 +71,9 @@ def drop_dead_letters(queue: str, body: DropBody) -> LettersDone:
     _allow(Access.CHANGE_SERVICE)
     letters = _queue(queue)
     if body.dry_run:
-        return LettersDone(letters=len(selected(letters, body.reason)), remaining=letters.count())
+        return _would_do(letters, body.reason)
     dropped = letters.drop(body.reason, within(SECONDS_MAX))
-    return LettersDone(letters=dropped, remaining=letters.count())
+    return LettersDone(letters=dropped, is_complete=True, remaining=letters.count())
 
 
 def within(seconds: float) -> Callable[[int], bool]:
@@ -86,6 +86,12 @@ def _allow(access: Access) -> None:
     principal = allow_service(access)
     kind = "letters" if access is Access.READ_SERVICE else "letter-changes"
     limit_calls(f"{kind}#{principal.caller}", CALLS_MAX)
+
+
+def _would_do(letters: DeadLetterQueue, reason: str | None) -> LettersDone:
+    count = letters.count()
+    number = len(selected(letters, reason, within(SECONDS_MAX)))
+    return LettersDone(letters=number, is_complete=count <= READ_MAX, remaining=count)
 
 
 def _queue(name: str) -> DeadLetterQueue:

@@ -1,10 +1,9 @@
 """Requests: list, show, explain, ask for, try again, and cancel."""
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
-from aws_lambda_powertools.event_handler.openapi.params import Header, Query
+from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from trainyard.application.api.quotes import prospect_of
 from trainyard.application.api.trainings import check_retried
@@ -27,16 +26,14 @@ from trainyard.contracts.api_answers import (
     request_of,
     why_of,
 )
-from trainyard.contracts.api_bodies import IdempotencyKey, QuoteBody, TrainingBody
+from trainyard.contracts.api_bodies import QuoteBody, TrainingBody
 from trainyard.domain.principals import Access
 from trainyard.domain.receipts import waiting_of
 from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import allow, refuse_parameters_but, routes, tenants_request
+from trainyard.entrypoints.api.calls import Key, allow, digest, refuse_parameters_but, routes, tenants_request
 
 router = routes()
-
-Key = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
 
 REQUESTS = "/v1/tenants/<tenant_id>/requests"
 REQUEST = f"{REQUESTS}/<request_id>"
@@ -88,7 +85,7 @@ def ask_for_training(
         priority=body.priority,
         overrides=body.overrides.to_overrides() if body.overrides else None,
         key=key,
-        call=_digest(body.model_dump_json()),
+        call=digest(body.model_dump_json()),
     )
     return Asked(request_id=request_id), 202
 
@@ -105,7 +102,7 @@ def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Ask
         now=datetime.now(UTC),
         overrides=request.overrides,
         key=key,
-        call=_digest(f"retry {request_id}"),
+        call=digest(f"retry {request_id}"),
     )
     return Asked(request_id=again), 202
 
@@ -126,7 +123,3 @@ def cancel_request(tenant_id: str, request_id: str) -> RequestAnswer:
 def quote_upload(tenant_id: str, body: QuoteBody) -> QuoteAnswer:
     _, tenant = allow(Access.READ_TENANT, tenant_id)
     return quote_of(bootstrap.quotes().quote(tenant, body.data_set, body.name, body.size_bytes, datetime.now(UTC)))
-
-
-def _digest(call: str) -> str:
-    return hashlib.sha256(call.encode()).hexdigest()

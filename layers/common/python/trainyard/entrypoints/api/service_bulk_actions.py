@@ -9,14 +9,14 @@ from trainyard.application.api.bulk_actions import Selection
 from trainyard.application.api.trainings import RETRIED
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.api import Cursor, Limit, answers, results
-from trainyard.contracts.api_bulk import BulkAnswer, BulkList, HaltBody, ServiceBulkBody, bulk_of, dry_run_of
+from trainyard.contracts.api_bulk import BulkAnswer, BulkList, HaltBody, ServiceBulkBody, dry_run_of, nothing_of
 from trainyard.domain.bulk_actions import OF_SERVICE, BulkKind
 from trainyard.domain.errors import Malformed
 from trainyard.domain.principals import Access
 from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.bulk_actions import ACTIONS_MAX, TAKEN, aborted, bulk_list, shown
-from trainyard.entrypoints.api.calls import allow_service, limit_calls, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import Key, allow_service, digest, limit_calls, refuse_parameters_but, routes
 
 router = routes()
 
@@ -24,37 +24,48 @@ ACTIONS = "/v1/service/bulk-actions"
 
 
 @router.post(ACTIONS, summary="Cancel or retry requests of all tenants", responses=TAKEN)
-def begin_service_bulk_action(body: ServiceBulkBody) -> tuple[BulkAnswer, int]:
+def begin_service_bulk_action(body: ServiceBulkBody, key: Key = None) -> tuple[BulkAnswer, int]:
     """They have their turn one after the other: the answer's `id` says how far that has come."""
     principal = allow_service(Access.CHANGE_SERVICE)
     limit_calls(f"bulk#{principal.caller}", ACTIONS_MAX)
     now = datetime.now(UTC)
-    selection = _selected(body, now)
+    check_selects(body)
     if body.dry_run:
-        return dry_run_of(body.action, selection), 200
+        return dry_run_of(body.action, _selected(body, now)), 200
     action = bootstrap.bulk_requests().begin(
-        OF_SERVICE, body.action, selection, now, by=principal.signature, why=body.reason
+        OF_SERVICE,
+        body.action,
+        lambda: _selected(body, now),
+        now,
+        by=principal.signature,
+        why=body.reason,
+        only=body.state if body.action is BulkKind.CANCEL else None,
+        key=key,
+        call=digest(body.model_dump_json()),
     )
-    return bulk_of(action, [each.request_id for each in selection.requests]), 202
+    return shown(OF_SERVICE, action.action_id, principal), 202
 
 
-def _selected(body: ServiceBulkBody, now: datetime) -> Selection:
-    """Return the requests that a body selects; raises Malformed where its values do not go together."""
-    selections = bootstrap.bulk_selections()
+def check_selects(body: ServiceBulkBody) -> None:
+    """Raise Malformed where the values of a body do not go together."""
     if body.action is BulkKind.RETRY:
         if body.state not in RETRIED:
             states = ", ".join(sorted(RETRIED))
             raise Malformed(f"state: what is {body.state.value} cannot be tried again; use one of {states}")
         if body.tier is None:
             raise Malformed("tier: name the tier whose requests are to be tried again")
-        return selections.ended(body.tier, body.state, body.day or now.strftime("%Y-%m-%d"))
-    if body.day is not None:
-        raise Malformed("day: what waits or runs has not ended on any day; leave it out")
-    if body.state is State.QUEUED:
-        return selections.waiting(body.tier)
-    if body.state is State.RUNNING:
-        return selections.holding(tier=body.tier)
-    raise Malformed(f"state: what is {body.state.value} cannot be cancelled; use QUEUED or RUNNING")
+    else:
+        if body.day is not None:
+            raise Malformed("day: what waits or runs has not ended on any day; leave it out")
+        if body.state not in (State.QUEUED, State.RUNNING):
+            raise Malformed(f"state: what is {body.state.value} cannot be cancelled; use QUEUED or RUNNING")
+
+
+def _selected(body: ServiceBulkBody, now: datetime) -> Selection:
+    selections = bootstrap.bulk_selections()
+    if body.action is BulkKind.RETRY:
+        return selections.ended(body.tier or "", body.state, body.day or now.strftime("%Y-%m-%d"))
+    return selections.waiting(body.tier) if body.state is State.QUEUED else selections.holding(tier=body.tier)
 
 
 @router.get(ACTIONS, summary="Bulk actions on requests of all tenants", responses=answers(BulkList))
@@ -62,16 +73,16 @@ def list_service_bulk_actions(
     limit: Annotated[Limit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
 ) -> BulkList:
     """Newest first."""
-    allow_service(Access.READ_SERVICE)
+    principal = allow_service(Access.READ_SERVICE)
     refuse_parameters_but("limit", "cursor")
-    return bulk_list(OF_SERVICE, limit, cursor)
+    return bulk_list(OF_SERVICE, limit, cursor, principal)
 
 
 @router.get(f"{ACTIONS}/<action_id>", summary="One of the service's bulk actions", responses=answers(BulkAnswer))
 def show_service_bulk_action(action_id: str) -> BulkAnswer:
-    allow_service(Access.READ_SERVICE)
+    principal = allow_service(Access.READ_SERVICE)
     refuse_parameters_but()
-    return shown(OF_SERVICE, action_id)
+    return shown(OF_SERVICE, action_id, principal)
 
 
 @router.post(
@@ -81,26 +92,38 @@ def show_service_bulk_action(action_id: str) -> BulkAnswer:
 )
 def abort_service_bulk_action(action_id: str) -> BulkAnswer:
     """What has been done stays done; an action that has ended stays as it is."""
-    allow_service(Access.CHANGE_SERVICE)
-    return aborted(OF_SERVICE, action_id)
+    principal = allow_service(Access.CHANGE_SERVICE)
+    return aborted(OF_SERVICE, action_id, principal)
 
 
 @router.post("/v1/service/halt", summary="Pause, and stop what runs", responses=TAKEN)
-def halt(body: HaltBody) -> tuple[BulkAnswer, int]:
+def halt(body: HaltBody, key: Key = None) -> tuple[BulkAnswer, int]:
     """Of all the service, of a tier or of a tenant. What is stopped can be tried again after a resume."""
     principal = allow_service(Access.CHANGE_SERVICE)
     now, why = datetime.now(UTC), f"halted: {body.reason}" if body.reason else "halted"
+
+    def select() -> Selection:
+        return bootstrap.bulk_selections().holding(
+            tier=body.name if body.what is Pausable.TIER else None,
+            tenant_id=body.name if body.what is Pausable.TENANT else None,
+        )
+
     if body.dry_run:
         bootstrap.pauses().check(body.what, body.name)
-    else:  # first, so that nothing starts meanwhile
-        bootstrap.pauses().pause(body.what, body.name, now, by=principal.signature, why=why)
-    selection = bootstrap.bulk_selections().holding(
-        tier=body.name if body.what is Pausable.TIER else None,
-        tenant_id=body.name if body.what is Pausable.TENANT else None,
-    )
-    if body.dry_run or not selection.requests:
-        return dry_run_of(BulkKind.CANCEL, selection), 200
+        return dry_run_of(BulkKind.CANCEL, select()), 200
+    # First, so that nothing starts meanwhile.
+    bootstrap.pauses().pause(body.what, body.name, now, by=principal.signature, why=why)
+    selection = select()
+    if not selection.requests:
+        return nothing_of(BulkKind.CANCEL, by=principal.signature, why=why, at=now), 200
     action = bootstrap.bulk_requests().begin(
-        OF_SERVICE, BulkKind.CANCEL, selection, now, by=principal.signature, why=why
+        OF_SERVICE,
+        BulkKind.CANCEL,
+        lambda: selection,
+        now,
+        by=principal.signature,
+        why=why,
+        key=key,
+        call=digest(body.model_dump_json()),
     )
-    return bulk_of(action, [each.request_id for each in selection.requests]), 202
+    return shown(OF_SERVICE, action.action_id, principal), 202

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -60,10 +61,14 @@ def bulk_requests() -> BulkRequests:
     from trainyard.adapters.aws.machines import LambdaBulkStarts
     from trainyard.application.api.bulk_actions import BulkRequests
     from trainyard.persistence.bulk_actions import BulkActions
+    from trainyard.persistence.idempotency_keys import IdempotencyKeys
 
     settings = Settings.from_env("record_table", "bulk_function")
     return BulkRequests(
-        actions=BulkActions(store_of(settings)), starts=LambdaBulkStarts(function_name=settings.bulk_function)
+        actions=BulkActions(store_of(settings)),
+        starts=LambdaBulkStarts(function_name=settings.bulk_function),
+        keys=IdempotencyKeys(store_of(settings)),
+        pause=lambda seconds: time.sleep(seconds / 10),  # a call is to be answered within 30 s
     )
 
 
@@ -80,6 +85,7 @@ def bulk_work() -> BulkWork:
         stop=stop(),
         trainings=trainings(),
         clock=lambda: datetime.now(UTC),
+        pause=time.sleep,
     )
 
 
@@ -169,7 +175,10 @@ def dead_letter_office() -> DeadLetterOffice:
 
     def queues() -> list[DeadLetterQueue]:
         # Listing all queues of an account is not a right that could be narrowed.
-        tiers = [f"{settings.tier_queue_prefix}{tier.name}" for tier in policies.current().tiers]
+        # Of tiers that the policy has, or had when it was deployed.
+        present, shipped = policies.current(), policies.parse(policies.deployed, 0)
+        names = dict.fromkeys(tier.name for tier in (*present.tiers, *shipped.tiers))
+        tiers = [f"{settings.tier_queue_prefix}{name}" for name in names]
         sources = [f"{settings.stack}-{name}" for name in ("uploads", "status", "undelivered")]
         urls = [queue_url_of(f"{name}{SUFFIX}") for name in (*sources, *tiers)]
         return [SqsDeadLetterQueue(url) for url in urls if url]
