@@ -205,6 +205,9 @@ def authorise_as_aws() -> None:
             (name,) = json.loads(body)["AlarmNames"]  # our code deletes one at a time
             region, account_id = rest
             return f"arn:aws:cloudwatch:{region}:{account_id}:alarm:{name}"
+        if service == "monitoring" and _operation(headers) == "DescribeAlarms":
+            region, account_id = rest
+            return f"arn:aws:cloudwatch:{region}:{account_id}:alarm:*"  # as AWS's denials name it
         if service == "kms":
             asked = json.loads(body) if body else {}
             told = {

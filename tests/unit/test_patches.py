@@ -130,8 +130,9 @@ def test_log_events_are_not_filtered_by_the_prefix_of_their_stream() -> None:
     assert "nextToken" not in inspect.getsource(cloudwatch_logs._filter_log_events), LOOK
 
 
-def test_authorisation_does_not_name_the_alarms_that_are_deleted() -> None:
-    headers = {"x-amz-target": "GraniteServiceVersion20100801.DeleteAlarms"}
+@pytest.mark.parametrize("operation", ["DeleteAlarms", "DescribeAlarms"])
+def test_authorisation_does_not_name_alarms_of_a_list(operation: str) -> None:
+    headers = {"x-amz-target": f"GraniteServiceVersion20100801.{operation}"}
     request: Any = ("monitoring", "POST", "/", headers, b'{"AlarmNames": ["a"]}', {}, "us-east-1", "123456789012")
     assert iam_actions.extract_resource_arn(*request) == "*", LOOK
 
