@@ -52,6 +52,7 @@ from trainyard.persistence.book import Book, Totals, booking_keys, bookings
 from trainyard.persistence.bulk_actions import BulkActions
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
+from trainyard.persistence.journal import Journal
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
 from trainyard.persistence.transactions import read_items
@@ -252,6 +253,7 @@ class Api:
             ),
             has_tier_queue=lambda tier: tier != "queueless",
         )
+        self.journal = Journal(self.store)
         self.alarms: list[tuple[str, str]] = []
         self.bulk_starts = MemoryBulkStarts()
         names = ("uploads", "status", "undelivered", "tier-basic")
@@ -289,6 +291,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "journal": lambda: self.journal,
             "health": lambda: Health(
                 tables=self.service.scheduler.tables,
                 tenants=self.tenants.all,

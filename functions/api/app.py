@@ -8,7 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.entrypoints.api import bulk_actions, costs, data_sets, me, models, requests, runs, tenant
+from trainyard.entrypoints.api import bulk_actions, costs, data_sets, events, me, models, requests, runs, tenant
 from trainyard.entrypoints.api.calls import logger
 from trainyard.entrypoints.api.http import resolver_of, respond
 
@@ -19,6 +19,7 @@ app = resolver_of(
     requests.router,
     runs.router,
     bulk_actions.router,
+    events.router,
     models.router,
     costs.router,
 )

@@ -245,6 +245,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert post(harness, "/v1/service/policy", operator, back)[0] == 200
     assert post(harness, "/v1/service/policy", token, back)[0] == 404, "no tenant may"
     check_dead_letters(harness, operator)
+    check_events(harness, f"{root}/events", token, trained.request_id)
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -275,6 +276,21 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
     for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
         assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
+
+
+def check_events(harness: Harness, path: str, token: str, request_id: str) -> None:
+    """Check that what has happened is told by a cursor, from the first upload on."""
+    events: list[dict[str, Any]] = []
+    cursor = ""
+    while len([each for each in events if each["type"] == "Training Request Succeeded"]) < 2:
+        _, page = get(harness, f"{path}?limit=3{cursor}", token)
+        events += page["items"]
+        cursor = f"&cursor={page['next']}" if page["next"] else ""
+        time.sleep(0 if page["items"] else 1)
+        assert len(events) < 100
+    of_request = [each["type"] for each in events if each["detail"].get("request_id") == request_id]
+    assert set(of_request) >= {f"Training Request {what}" for what in ("Queued", "Started", "Succeeded")}
+    assert all(events.count(each) == 1 for each in events)
 
 
 def check_dead_letters(harness: Harness, operator: str) -> None:

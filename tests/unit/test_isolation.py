@@ -879,6 +879,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "ApiFunction": (set(), set()),
     "OperationsFunction": ({"write the ledger", "write the policy"}, set()),
     "BulkFunction": (set(), set()),
+    "JournalFunction": (set(), set()),
     "ConsoleFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),

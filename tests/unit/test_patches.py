@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, cloudwatch_logs, cognito, eventbridge, lambda_svc, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners

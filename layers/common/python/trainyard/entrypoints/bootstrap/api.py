@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.stop import Stop
     from trainyard.domain.tenants import Tenant
     from trainyard.persistence.call_limits import CallLimits
+    from trainyard.persistence.journal import Journal
 
 
 @cache
@@ -198,6 +199,13 @@ def health() -> Health:
         letters=lambda: {queue.name: queue.count() for queue in dead_letter_office().queues()},
         alarms=lambda: alarms_in_force(settings.stack),
     )
+
+
+@cache
+def journal() -> Journal:
+    from trainyard.persistence.journal import Journal
+
+    return Journal(store_of(Settings.from_env("record_table")))
 
 
 @cache
