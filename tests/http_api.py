@@ -29,6 +29,7 @@ from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
 from trainyard.application.api.request_pages import RequestPages
 from trainyard.application.api.runs import LogLine, LogPosition, Runs
+from trainyard.application.api.settings_changes import ChangeState, ChangeStatus, SettingsChanges
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.health import Health
@@ -51,7 +52,7 @@ from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.book import Book, Totals, booking_keys, bookings
 from trainyard.persistence.bulk_actions import BulkActions
 from trainyard.persistence.call_limits import CallLimits
-from trainyard.persistence.idempotency_keys import IdempotencyKeys
+from trainyard.persistence.idempotency_keys import REUSED, IdempotencyKeys
 from trainyard.persistence.journal import Journal
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
@@ -137,6 +138,23 @@ class MemoryBulkStarts:
     def begin(self, owner: str, action_id: str) -> None:
         self.begun.append((owner, action_id))
         self.carry_out(owner, action_id)
+
+
+class MemoryTenantUpdates:
+    """Runs of the state machine that changes tenants: name → payload, and how each stands."""
+
+    def __init__(self) -> None:
+        self.payloads: dict[str, Mapping[str, Any]] = {}
+        self.statuses: dict[str, ChangeStatus] = {}
+
+    def start(self, name: str, payload: Mapping[str, Any]) -> None:
+        if self.payloads.get(name, payload) != payload:
+            raise Refused("the idempotency key was used for another change", kind=REUSED)
+        self.payloads[name] = payload
+        self.statuses[name] = ChangeStatus(ChangeState.RUNNING, None)
+
+    def status(self, name: str) -> ChangeStatus | None:
+        return self.statuses.get(name)
 
 
 class MemoryJobLogs:
@@ -254,6 +272,7 @@ class Api:
             has_tier_queue=lambda tier: tier != "queueless",
         )
         self.journal = Journal(self.store)
+        self.updates = MemoryTenantUpdates()
         self.alarms: list[tuple[str, str]] = []
         self.bulk_starts = MemoryBulkStarts()
         names = ("uploads", "status", "undelivered", "tier-basic")
@@ -291,6 +310,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "policy_changes": lambda: policy_changes,
+            "settings_changes": lambda: SettingsChanges(policies=self.service.policies, updates=self.updates),
             "journal": lambda: self.journal,
             "health": lambda: Health(
                 tables=self.service.scheduler.tables,

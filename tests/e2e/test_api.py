@@ -244,6 +244,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     back = {"text": policy["text"], "after": applied["version"]}
     assert post(harness, "/v1/service/policy", operator, back)[0] == 200
     assert post(harness, "/v1/service/policy", token, back)[0] == 404, "no tenant may"
+    check_settings(harness, root, token)
     check_dead_letters(harness, operator)
     check_events(harness, f"{root}/events", token, trained.request_id)
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
@@ -276,6 +277,20 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
     for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
         assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
+
+
+def check_settings(harness: Harness, root: str, token: str) -> None:
+    """Check that a tenant changes how one of its data sets is trained on."""
+    for body, own in (
+        ({"data_set": "wine", "changes": {"priority": 4}}, {"wine"}),
+        ({"data_set": "wine", "remove": True}, set()),
+    ):
+        status, begun = post(harness, f"{root}/settings", token, body)
+        assert status == 202, begun
+        path = f"{root}/changes/{begun['change_id']}"
+        eventually(lambda: get(harness, path, token)[1]["state"] == "DONE", 60)  # noqa: B023
+        assert set(get(harness, root, token)[1]["data_sets"]) == own
+    assert get(harness, f"{root}/changes/selfserve-000000000000", token)[0] == 404
 
 
 def check_events(harness: Harness, path: str, token: str, request_id: str) -> None:

@@ -74,6 +74,7 @@ def failed_upload(harness: Harness, tenant_id: str) -> str:
     return request.request_id
 
 
+@pytest.mark.thorough
 def test_events_of_the_chosen_tenants_are_mailed_posted_and_written_into_a_channel(
     harness: Harness, receiver: Receiver
 ) -> None:

@@ -75,6 +75,7 @@ BODIES: dict[str, Any] = {
     "/v1/service/dead-letters/trainyard-status-dlq/drop": {"all": True},
     "/v1/service/dead-letters/{queue}/redrive": {},
     "/v1/service/dead-letters/{queue}/drop": {"all": True},
+    "/v1/tenants/{tenant_id}/settings": {"data_set": "churn", "changes": {"priority": 3}},
     "/v1/tenants/{tenant_id}/bulk-actions": {"action": "cancel", "filter": {}, "dry_run": True},
     "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
 }
@@ -88,6 +89,13 @@ QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
+
+
+def change_of(api: Api, tenant_id: str, number: int) -> str:
+    """Begin a change of a tenant's settings."""
+    change_id = f"{tenant_id}-{number:012x}"
+    api.updates.start(change_id, {})
+    return change_id
 
 
 def as_described(path: str) -> str:
@@ -108,6 +116,7 @@ def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
         "action_id": api.bulk_action(tenant_id, [request.request_id]).action_id,
         "version": str(number),
         "upload_id": upload.upload_id,
+        "change_id": change_of(api, tenant_id, number),
         "queue": "trainyard-status-dlq",
         "data_set": "churn",
     }
@@ -125,6 +134,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}
         nothing = {
+            "change_id": "0" * 32,
             "request_id": "0" * 32,
             "action_id": "0" * 32,
             "version": "9",
@@ -141,7 +151,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
             tried += 1
             is_allowed = tenant_id in sees and (not changes or group in MAY_CHANGE)
             is_its = owner == tenant_id or not set(of_owner) & {
-                name for name in ("request_id", "action_id", "version") if f"{{{name}}}" in path
+                name for name in ("request_id", "action_id", "change_id", "version") if f"{{{name}}}" in path
             }
             if not (is_allowed and is_its):
                 assert (status, answer) == (404, NOT_FOUND), (method, called, group)

@@ -13,6 +13,7 @@ from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
 from tests.build import job, step
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
+from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.api.uploads import Upload
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.bulk_actions import BulkState
@@ -341,6 +342,38 @@ def test_a_training_is_asked_for_with_another_algorithm(browser: Browser, server
     )
 
 
+def test_settings_of_a_data_set_are_changed_and_the_change_is_followed(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/data-sets", "Data sets")
+        dialog, notice = visit.page.get_by_role("dialog"), visit.page.locator(".notice")
+        visit.page.get_by_role("button", name="Settings of churn").click()
+        assert visit.violations() == []
+        dialog.get_by_role("button", name="Change").click()
+        expect(dialog).to_have_count(0)
+        assert server.api.updates.payloads == {}, "nothing was changed"
+        visit.page.get_by_role("button", name="Settings of churn").click()
+        dialog.get_by_label("Hyperparameters").fill("max_iter=9")
+        dialog.get_by_label("Priority").fill("3")
+        dialog.get_by_role("button", name="Change").click()
+        expect(notice).to_contain_text("The settings of churn are being changed")
+        ((name, payload),) = server.api.updates.payloads.items()
+        changes = {"hyperparameters": {"max_iter": 9}, "priority": 3}
+        assert payload["tenant"] == {"name": "acme", "data_set_changes": {"churn": changes}}
+        server.api.updates.statuses[name] = ChangeStatus(ChangeState.FAILED, "the role is not there")
+        expect(notice).to_contain_text("The settings of churn were not changed: the role is not there")
+
+
+def test_what_is_wrong_with_the_service_is_on_the_overview(browser: Browser, server: ConsoleServer) -> None:
+    server.api.alarms = [("NoPassesAlarm", "2026-11-29 20:00 UTC")]
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/overview", "Overview")
+        row = visit.page.locator("tr", has_text="NoPassesAlarm is in force since")
+        expect(row).to_contain_text("docs/operations.md")
+        expect(visit.page.locator("tr", has_text="hold a slot, none is stuck")).to_contain_text("ok")
+
+
 def test_dead_letters_are_read_sent_back_and_deleted(browser: Browser, server: ConsoleServer) -> None:
     uploads, _, undelivered, _ = server.api.dead_letters
     uploads.letters = [
@@ -432,12 +465,12 @@ def test_an_operator_pauses_with_a_reason_and_resumes(browser: Browser, server: 
         visit.page.get_by_role("button", name="Pause tier basic", exact=True).click()
         visit.page.get_by_label("Reason").fill("a look at the quota")
         visit.page.keyboard.press("Enter")
-        expect(visit.page.locator("tbody")).to_contain_text("paused")
+        expect(visit.page.locator("tbody").first).to_contain_text("paused")
         expect(visit.page.locator("main")).to_contain_text("a look at the quota")
         assert server.api.service.scheduler.tables.ledger.read().paused_tiers == {"basic"}
         visit.page.get_by_role("button", name="Resume tier basic", exact=True).click()
         visit.page.get_by_role("dialog").get_by_role("button", name="Resume tier basic").click()
-        expect(visit.page.locator("tbody")).not_to_contain_text("paused")
+        expect(visit.page.locator("tbody").first).not_to_contain_text("paused")
 
 
 def test_many_tenants_are_shown_in_pages(browser: Browser, server: ConsoleServer) -> None:
@@ -505,7 +538,7 @@ def test_what_is_cut_off_or_overlaps_is_found(browser: Browser, server: ConsoleS
           const place = (text, left, top) => { const each = document.createElement("p"); each.textContent = text;
             Object.assign(each.style, { position: "absolute", left: `${left}px`, top: `${top}px` });
             document.querySelector("main").append(each); };
-          place("one above", 300, 700); place("the other", 305, 702); place("beyond the edge", 1410, 800);
+          place("one above", 300, 1200); place("the other", 305, 1202); place("beyond the edge", 1410, 1300);
         }""")
         assert set(visit.clipped()) == {"one above", "beyond the edge"}
         assert visit.overflow() > 0

@@ -11,6 +11,7 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const RULE = "Letters, digits, dots, hyphens and underscores: up to 63, the first a letter or a digit.";
 const HEADER_BYTES = 65536;
 const SECONDS = 30;
+const LOOKS_MAX = 30;
 
 export function show(view, context) {
   const { tenant, mayChange, link } = context;
@@ -27,6 +28,15 @@ export function show(view, context) {
         "Train again",
       ),
   };
+  const change = {
+    title: "Settings",
+    cell: (row) =>
+      el(
+        "button",
+        { type: "button", data: { change: row.name }, "aria-label": `Settings of ${row.name}` },
+        "Change",
+      ),
+  };
   const list = table({
     caption: `Data sets of ${tenant}`,
     key: (row) => row.name,
@@ -39,12 +49,13 @@ export function show(view, context) {
         title: "Requests",
         cell: (row) => el("a", { href: requests(row.name), "aria-label": `Requests of ${row.name}` }, "requests"),
       },
-      ...(mayChange ? [train] : []),
+      ...(mayChange ? [train, change] : []),
     ],
   });
   list.element.addEventListener("click", ({ target }) => {
-    const name = target.dataset?.train;
+    const { train: name, change: changed } = target.dataset ?? {};
     if (name) act(target, status, () => trained(name));
+    if (changed) act(target, status, () => configured(changed));
   });
   view.append(
     names,
@@ -85,6 +96,25 @@ export function show(view, context) {
     );
   }
 
+  async function configured(name) {
+    const present = settings.of(name) ?? {};
+    const text = [
+      el("p", {}, "They hold for the trainings of this data set from now on, also for those that wait."),
+    ];
+    const fields = settingsFields(present, algorithms.names());
+    const chosen = await ask({ title: `Settings of ${name}`, action: "Change", text, fields });
+    const changes = chosen ? changesOf(present, chosen) : {};
+    if (!Object.keys(changes).length) return;
+    const { change_id: id } = await postOnce(at`tenants/${tenant}/settings`, { data_set: name, changes });
+    status.replaceChildren(banner("", `The settings of ${name} are being changed…`));
+    const { state, reason } = await ended(tenant, id);
+    if (state === "FAILED") throw new Error(`The settings of ${name} were not changed: ${reason}`);
+    const words =
+      state === "DONE" ? `The settings of ${name} are changed.` : `The settings of ${name} will be changed.`;
+    status.replaceChildren(banner("good", words));
+    await context.reload();
+  }
+
   async function load({ isAsked }) {
     const [{ items }, described] = await Promise.all([
       get(at`tenants/${tenant}/data-sets`),
@@ -102,16 +132,81 @@ export function show(view, context) {
   return { load, seconds: SECONDS };
 }
 
+/** Return the fields of a dialog with the settings of a data set. */
+function settingsFields(present, algorithms) {
+  const values = Object.entries(present.hyperparameters ?? {}).map(([name, value]) => `${name}=${value}`);
+  const text = (value) => el("input", { value, size: "40", autocomplete: "off", spellcheck: "false" });
+  const choices = [...new Set([...algorithms, present.algorithm].filter(Boolean))];
+  return {
+    target: { label: "Predicted column", control: text(present.target ?? "") },
+    algorithm: {
+      label: "Algorithm",
+      control: select(
+        choices.map((each) => [each, each]),
+        present.algorithm,
+      ),
+      hint: "Another one discards the hyperparameters of the present one, except those given here",
+    },
+    hyperparameters: {
+      label: "Hyperparameters",
+      control: text(values.join(", ")),
+      hint: "name=value, separated by commas; those that are not given have the algorithm's own values",
+    },
+    ready_by: {
+      label: "Deadline",
+      control: text(present.ready_by ?? ""),
+      hint: "When the model of an upload is to be ready, such as 06:00 Europe/Zurich; empty for no deadline",
+    },
+    priority: {
+      label: "Priority",
+      control: el("input", {
+        type: "number",
+        min: "0",
+        max: "9",
+        required: true,
+        value: String(present.priority ?? 0),
+      }),
+      hint: "Among your own requests; 9 is first",
+    },
+  };
+}
+
+/** Return those settings that differ from the present ones. */
+function changesOf(present, chosen) {
+  const next = {
+    target: chosen.target.trim(),
+    algorithm: chosen.algorithm,
+    hyperparameters: Object.fromEntries(pairs(chosen.hyperparameters)),
+    ready_by: chosen.ready_by.trim(),
+    priority: Number(chosen.priority),
+  };
+  const before = { hyperparameters: {}, ready_by: "", priority: 0, ...present };
+  const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]);
+  return Object.fromEntries(Object.entries(next).filter(differs));
+}
+
+/** Return how a change stands once it has ended, or after a minute. */
+async function ended(tenant, id) {
+  for (let looks = 0; ; looks += 1) {
+    const change = await get(at`tenants/${tenant}/changes/${id}`);
+    if (change.state !== "RUNNING" || looks === LOOKS_MAX) return change;
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+  }
+}
+
 /** Return what a single training is to have, from what was typed; nothing where that is nothing. */
 function overridden({ algorithm, hyperparameters }) {
-  const pairs = hyperparameters
+  const given = pairs(hyperparameters);
+  if (!algorithm && !given.length) return {};
+  return { overrides: { algorithm: algorithm || null, hyperparameters: Object.fromEntries(given) } };
+}
+
+const pairs = (text) =>
+  text
     .split(",")
     .map((each) => each.trim())
     .filter(Boolean)
     .map(pair);
-  if (!algorithm && !pairs.length) return {};
-  return { overrides: { algorithm: algorithm || null, hyperparameters: Object.fromEntries(pairs) } };
-}
 
 function pair(text) {
   const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(text) ?? [];

@@ -6,6 +6,7 @@ import { bulkActions } from "../bulk.js";
 import { count, figures, many, time } from "../format.js";
 import { table } from "../table.js";
 
+const SECONDS_BETWEEN_CHECKS = 60;
 const REASON_LENGTH_MAX = 200;
 const PAUSED = "No new trainings start until it is resumed. What runs goes on, and uploads are still taken.";
 
@@ -17,11 +18,13 @@ export function show(view, context) {
   const whole = el("button", { type: "button", hidden: true, data: { what: "all" } });
   const halt = el("button", { type: "button", class: "danger", hidden: true }, "Halt the service");
   const bulk = bulkActions({ path: "v1/service/bulk-actions", mayChange, ended: () => reload() });
+  const findings = findingsOf();
   const list = listOf(mayChange);
   let service = null;
   view.append(
     panel("Slots", slots, el("div", { class: "buttons more" }, whole, halt), notes, status, bulk.element),
     panel("Tiers", list.element),
+    panel("Health", findings.element),
   );
 
   view.addEventListener("click", ({ target }) => {
@@ -80,9 +83,34 @@ export function show(view, context) {
       service.tiers.map((tier) => ({ ...tier, isPausedItself: own.has(tier.name) })),
       { isAsked },
     );
-    await bulk.load();
+    await Promise.all([bulk.load(), findings.load()]);
   }
   return { load, leave: bulk.leave };
+}
+
+/** Return { element, load }: what is wrong with the service, looked at now and then. */
+function findingsOf() {
+  const kinds = { ok: "good", warning: "warn", BAD: "bad" };
+  let lookedAt = 0;
+  const list = table({
+    key: (row) => `${row.check} ${row.text}`,
+    empty: "Nothing has been checked yet.",
+    columns: [
+      { title: "Check", head: true, cell: (row) => row.check },
+      {
+        title: "Result",
+        cell: (row) => el("span", { class: `badge ${kinds[row.result] ?? ""}` }, row.result.toLowerCase()),
+      },
+      { title: "Finding", class: "text", cell: (row) => row.text },
+      { title: "What to do", class: "text", cell: (row) => row.remedy || "–" },
+    ],
+  });
+  async function load() {
+    if (Date.now() - lookedAt < SECONDS_BETWEEN_CHECKS * 1000) return;
+    lookedAt = Date.now();
+    list.update((await get("v1/service/health")).items);
+  }
+  return { element: list.element, load };
 }
 
 function totals(service) {

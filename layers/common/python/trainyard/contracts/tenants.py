@@ -30,8 +30,8 @@ from trainyard.domain.serving import (
 )
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
-_Split = Annotated[str, Field(max_length=140, pattern=r"^(auto|random|(group|time):[^\x00-\x1f]+)$")]
-_Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+Split = Annotated[str, Field(max_length=140, pattern=r"^(auto|random|(group|time):[^\x00-\x1f]+)$")]
+Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 _KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _LICENSE = r"^(arn:aws[a-z-]*:license-manager:[a-z0-9-]*:[0-9]{0,12}:license:[A-Za-z0-9-]+)?$"
 _AlgorithmName = Annotated[str, Field(pattern=ALGORITHM_NAME)]
@@ -112,10 +112,10 @@ class ServingEntry(_Strict):
 class DataSetEntry(_Strict):
     """Settings of one data set; what is not given is as the tenant's."""
 
-    target: _Column | None = None
+    target: Column | None = None
     algorithm: _AlgorithmName | None = None
     problem: Problem | None = None
-    split: _Split | None = None
+    split: Split | None = None
     train_on: TrainOn | None = None
     every_upload: bool | None = None
     ready_by: str | None = Field(default=None, max_length=64)
@@ -165,6 +165,8 @@ class TenantEntry(DataSetEntry):
     name: str = Field(max_length=256)
     tier: str | None = None
     data_sets: dict[str, DataSetEntry] | None = Field(default=None, max_length=50)
+    data_set_changes: dict[str, DataSetEntry | None] = Field(default={}, max_length=50)
+    """What changes of the settings of some data sets; null for none of their own. Those of others stay."""
     retrain: str | None = None
     """"" for no schedule."""
     kms_key: Annotated[str, Field(pattern=_KEY)] | None = None
@@ -179,9 +181,9 @@ class TenantEntry(DataSetEntry):
     repair: bool = False
     """For a creation: repair the existing tenant, and change nothing else."""
 
-    @field_validator("data_sets")
+    @field_validator("data_sets", "data_set_changes")
     @classmethod
-    def _names_fit(cls, data_sets: dict[str, DataSetEntry] | None) -> dict[str, DataSetEntry] | None:
+    def _names_fit(cls, data_sets: dict[str, Any] | None) -> dict[str, Any] | None:
         for name in data_sets or {}:
             if not is_data_set(name):
                 raise ValueError(f"{name!r} is not a valid data set name")
@@ -208,6 +210,9 @@ class TenantEntry(DataSetEntry):
             data_sets=None
             if self.data_sets is None
             else {name: entry.to_changes() for name, entry in self.data_sets.items()},
+            data_set_changes={
+                name: entry.to_changes() if entry else None for name, entry in self.data_set_changes.items()
+            },
             retrain=self.retrain,
             key_arn=self.kms_key,
             account_id=self.account,

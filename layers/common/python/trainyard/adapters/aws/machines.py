@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,8 +11,10 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.domain.errors import Refused, Throttled, TrainyardError
 from trainyard.domain.receipts import without_account_number
+from trainyard.persistence.idempotency_keys import REUSED
 
 STEP_MAX = timedelta(minutes=3)
 """A step that was under way when its run was stopped ends within the function's limit, two minutes."""
@@ -38,6 +41,50 @@ class StepFunctionsRuns:
             return True
         cut_off = execution["status"] in ("ABORTED", "TIMED_OUT")
         return cut_off and datetime.now(UTC) < execution["stopDate"] + STEP_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFunctionsTenantUpdates:
+    """Implements TenantUpdates."""
+
+    machine_arn: str
+
+    def start(self, name: str, payload: Mapping[str, Any]) -> None:
+        machines = client("stepfunctions")
+        try:
+            with translated():
+                machines.start_execution(
+                    stateMachineArn=self.machine_arn, name=name, input=json.dumps(payload, sort_keys=True)
+                )
+        except machines.exceptions.ExecutionAlreadyExists:
+            raise Refused(
+                "the idempotency key was used for another change, or for one that has ended: use a new one",
+                kind=REUSED,
+            ) from None
+
+    def status(self, name: str) -> ChangeStatus | None:
+        run = f"{self.machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+        try:
+            with translated():
+                execution = client("stepfunctions").describe_execution(executionArn=run)
+        except ClientError as error:
+            if code_of(error) in ("ExecutionDoesNotExist", "InvalidArn"):
+                return None
+            raise
+        if execution["status"] in ("RUNNING", "PENDING_REDRIVE"):
+            return ChangeStatus(ChangeState.RUNNING, None)
+        if execution["status"] == "SUCCEEDED":
+            return ChangeStatus(ChangeState.DONE, None)
+        return ChangeStatus(ChangeState.FAILED, _words(str(execution.get("cause") or execution["status"])))
+
+
+def _words(cause: str) -> str:
+    """Return the message of a failed task, without the JSON around it."""
+    with suppress(ValueError):
+        details = json.loads(cause)
+        if isinstance(details, dict) and "errorMessage" in details:
+            return str(details["errorMessage"])
+    return cause
 
 
 class LambdaTenantRoles:

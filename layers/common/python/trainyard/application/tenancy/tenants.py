@@ -150,7 +150,9 @@ class TenantSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of TrainingSettings."""
     data_sets: Mapping[str, Mapping[str, Any]] | None = None
-    """Data set → the fields in which its settings differ."""
+    """Data set → the fields in which its settings differ; those of others are removed."""
+    data_set_changes: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    """Data set → the fields of its settings that change, None for no settings of its own; others stay."""
     retrain: str | None = None
     """"" for no schedule."""
     key_arn: str | None = None
@@ -316,6 +318,7 @@ class TenantChanges:
         data_sets = base.data_sets
         if spec.data_sets is not None:
             data_sets = {name: changed(settings, given) for name, given in spec.data_sets.items()}
+        data_sets = _with_changes(data_sets, settings, spec.data_set_changes)
         tenant = replace(
             base,
             settings=settings,
@@ -403,6 +406,26 @@ def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSet
         given = {"hyperparameters": (), **given}
     return replace(settings, **given)
 
+
+def _with_changes(
+    data_sets: Mapping[str, TrainingSettings],
+    settings: TrainingSettings,
+    changes: Mapping[str, Mapping[str, Any] | None],
+) -> dict[str, TrainingSettings]:
+    """Return the settings of data sets after some of them have changed; raises Refused for too many."""
+    after = dict(data_sets)
+    for name, given in changes.items():
+        if given is None:
+            after.pop(name, None)
+        else:
+            after[name] = changed(after.get(name, settings), given)
+    if len(after) > DATA_SETS_MAX and len(after) > len(data_sets):
+        raise Refused(f"at most {DATA_SETS_MAX} data sets can have settings of their own: remove those of another")
+    return after
+
+
+DATA_SETS_MAX = 50
+"""With settings of their own: they are in the tenant's record."""
 
 PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "role_since"})
 """The fields of a record that describe its progress, not what was requested."""

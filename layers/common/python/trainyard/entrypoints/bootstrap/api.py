@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.quotes import Quotes
     from trainyard.application.api.request_pages import RequestPages
     from trainyard.application.api.runs import Runs
+    from trainyard.application.api.settings_changes import SettingsChanges
     from trainyard.application.api.trainings import Trainings
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.health import Health
@@ -206,6 +207,18 @@ def journal() -> Journal:
     from trainyard.persistence.journal import Journal
 
     return Journal(store_of(Settings.from_env("record_table")))
+
+
+@cache
+def settings_changes() -> SettingsChanges:
+    from trainyard.adapters.aws.machines import StepFunctionsTenantUpdates
+    from trainyard.application.api.settings_changes import SettingsChanges
+
+    settings = Settings.from_env("scheduler_table", "update_tenant_machine_arn")
+    return SettingsChanges(
+        policies=policies_of(settings),
+        updates=StepFunctionsTenantUpdates(machine_arn=settings.update_tenant_machine_arn),
+    )
 
 
 @cache
