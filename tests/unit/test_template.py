@@ -420,3 +420,17 @@ def test_every_index_that_a_policy_names_is_one_of_its_table() -> None:
     named = {".".join(pair) for pair in re.findall(r"\$\{(\w+)\.Arn\}/index/([a-z-]+)", text)}
     assert named - indexes == set()
     assert named
+
+
+def test_cloudfront_caches_nothing_that_the_api_answers_and_passes_no_host_on() -> None:
+    (distribution,) = [
+        each["Properties"]["DistributionConfig"] for _, each in resources("AWS::CloudFront::Distribution")
+    ]
+    default = distribution["DefaultCacheBehavior"]
+    assert default["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+    assert default["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+    (files,) = distribution["CacheBehaviors"]
+    assert (files["PathPattern"], files["AllowedMethods"]) == ("/console*", ["GET", "HEAD"])
+    assert {each["ViewerProtocolPolicy"] for each in (default, files)} <= {"https-only", "redirect-to-https"}
+    (origin,) = distribution["Origins"]
+    assert origin["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
