@@ -1,6 +1,7 @@
 """The console's pages in a browser, over memory: what is hostile, empty, large, slow, offline or in the way."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,8 @@ HEADERS_OF_STORAGE = {
 }
 REQUESTS_MAX = 15
 """Until a page shows what it is about, before its data: files, and who is signed in."""
+SECONDS_TO_SHOW_MAX, ROWS_MAX, CALLS_MAX, ELEMENTS_MAX = 20, 1_000, 60, 25_000
+"""Of a page, whatever is stored."""
 COMPARE = "Compare with the one in force"
 SHIFT_MAX = 0.05
 """A page with less than 0.1 counts as stable (web.dev/cls)."""
@@ -716,3 +719,37 @@ def test_an_upload_goes_on_while_other_pages_are_shown_and_can_be_stopped(
         expect(visit.page.locator(".uploads")).to_contain_text("second.csv is uploaded.")
         visit.page.get_by_role("button", name="Sign out").click()
         expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def test_ten_thousand_tenants_and_a_hundred_thousand_requests_are_shown_in_parts(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    """What a page shows and asks for does not grow with what is stored."""
+    from tests.build import request, tenant
+
+    api = server.api
+    for number in range(10_000):
+        api.tenants.put(tenant(f"tenant-{number}"))
+    states = (State.SUCCEEDED, State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
+    for number in range(100_000):
+        owner = "acme" if number % 2 else f"tenant-{number % 10_000}"
+        added = replace(
+            request(number),
+            tenant_id=owner,
+            state=states[number % 5],
+            arrived_at=recent(20 + number / 5000),
+            admitted_at=recent(15 + number / 5000),
+            finished_at=recent(number / 5000),
+            reason=f"the row {number} of 'x{number}.csv' has no label",
+        )
+        api.store.transact([api.requests.put(added)])
+    pages = {f"/{name}": heading for name, heading in OF_SERVICE.items()}
+    pages |= {f"/t/acme/{name}": heading for name, heading in OF_TENANT.items()}
+    with Visit(browser, server.address, token="t") as visit:
+        for path, heading in pages.items():
+            before, begun = len(server.calls), time.monotonic()
+            visit.go(path, heading)
+            assert time.monotonic() - begun < SECONDS_TO_SHOW_MAX, path
+            assert visit.page.locator("tbody tr").count() <= ROWS_MAX, path
+            assert len(server.calls) - before <= CALLS_MAX, (path, server.calls[before:])
+            assert visit.page.evaluate("document.querySelectorAll('*').length") <= ELEMENTS_MAX, path
