@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -154,24 +155,18 @@ class Deployment:
 
     def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
         """Return what the last recorded passes decided about a waiting request's lane, newest first."""
-        from trainyard.contracts.decisions import decode_pass
+        from trainyard.contracts.api_passes import passes_of
 
         now = datetime.now(UTC)
-        passes: list[dict[str, Any]] = []
-        for hour in (now, now - timedelta(hours=1)):
-            for record in map(decode_pass, self.scheduler.admitter.pass_records(hour, limit=20)):
-                for wait in record.plan.waits:
-                    same = (wait.queue.tenant_id, wait.entry.profile) == (request.tenant_id, request.profile)
-                    if same and record.at >= request.arrived_at and len(passes) < limit:
-                        passes.append(
-                            {
-                                "at": record.at.strftime("%H:%M:%S"),
-                                "reason": wait.reason.value,
-                                "policy_version": record.policy.version,
-                                "engine_version": record.engine_version,
-                            }
-                        )
-        return passes
+        records = (
+            record
+            for hour in (now, now - timedelta(hours=1))
+            for record in self.scheduler.admitter.pass_records(hour, limit=20)
+        )
+        return [
+            each.model_dump() | {"at": each.at.strftime("%H:%M:%S")}
+            for each in islice(passes_of(records, request), limit)
+        ]
 
     @property
     def expedite(self) -> "Expedite":

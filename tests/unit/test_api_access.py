@@ -36,6 +36,7 @@ OF_SERVICE = {
     "/v1/service/policies/0": "",
     "/v1/service/costs": "?by=tier",
     "/v1/service/health": "",
+    f"/v1/service/requests/{1:032x}/passes": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
     "/v1/service/dead-letters": "",
@@ -80,7 +81,12 @@ BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
 }
 """Path → what is sent there."""
-PATTERNS = {"/0$": "/{version}", SERVICE_ACTION: "{action_id}", "trainyard-status-dlq": "{queue}"}
+PATTERNS = {
+    f"{1:032x}": "{request_id}",
+    "/0$": "/{version}",
+    SERVICE_ACTION: "{action_id}",
+    "trainyard-status-dlq": "{queue}",
+}
 """What paths name → how the description of the API names it."""
 QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
 """Path → what a call of it needs after it."""

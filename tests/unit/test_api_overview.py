@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from tests.build import NOW, tenant
-from tests.http_api import Api
+from tests.http_api import LIMITS, Api
 from trainyard.application.api.overview import Overview
+from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pausable
+from trainyard.contracts.decisions import encode_pass
 from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Throttled
+from trainyard.domain.policy import Policy
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
 from trainyard.entrypoints import bootstrap
@@ -390,3 +394,35 @@ def test_what_takes_long_may_be_asked_for_less_often(
     monkeypatch.setattr(bootstrap, "call_limits", lambda: SimpleNamespace(admit=admit))
     api.post(path, {"text": "x", **({"after": 0} if path.endswith("policy") else {})}, "operators")
     assert limits[path.rpartition("/")[2]] == most
+
+
+def test_what_passes_have_decided_about_a_request_is_shown(api: Api) -> None:
+    waiting = [api.enlist(number, data_set=f"d{number}") for number in (1, 2, 3)]
+    admitter = api.service.scheduler.admitter
+    # Two slots open one after the other: after both passes, one request waits still.
+    for seconds, limits in enumerate((LIMITS, wider(2)), start=1):
+        at = datetime.now(UTC) - timedelta(seconds=10 - seconds)
+        read_set = admitter.read(limits, at)
+        plan = decide(read_set.snapshot, limits, at)
+        record = PassRecord(
+            at=at,
+            engine_version=5,
+            policy=limits,
+            snapshot=read_set.snapshot,
+            admissions_max=10,
+            plan=plan,
+        )
+        admitter.commit(plan, read_set, limits, at, record=encode_pass(record))
+    states = {each.request_id: api.requests.get(each.request_id).state for each in waiting}  # type: ignore[union-attr]
+    (left,) = [request_id for request_id, state in states.items() if state is State.QUEUED]
+    status, body = api.get(f"/v1/service/requests/{left}/passes", "viewers")
+    assert status == 200
+    assert [(each["engine_version"], each["reason"] != "") for each in body["items"]] == [(5, True)] * 2
+    assert body["items"][0]["at"] > body["items"][1]["at"]
+    for wrong in ("0" * 32, "x", "%2e%2e"):
+        assert api.get(f"/v1/service/requests/{wrong}/passes", "viewers")[0] == 404
+
+
+def wider(quota: int) -> Policy:
+    tier = replace(LIMITS.tiers[0], quota=quota, running_max_per_tenant=quota, running_ceiling_per_tenant=quota)
+    return replace(LIMITS, tiers=(tier,))

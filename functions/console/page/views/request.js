@@ -3,6 +3,7 @@
 import { ApiError, at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
 import { badge, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
+import { table } from "../table.js";
 import { explained } from "./prospect.js";
 import { runsOf } from "./runs.js";
 
@@ -10,12 +11,13 @@ const MODEL = /model-package\/.*\/([0-9]+)$/;
 const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
 
 export function show(view, context) {
-  const { tenant, id, mayChange, link } = context;
+  const { tenant, id, mayChange, isOfService, link } = context;
   const summary = el("div", { class: "waits" });
   const reasons = el("div");
   const waiting = panel("Why it waits", reasons);
   const history = el("ol", { class: "life" });
   const runs = runsOf(context);
+  const passes = passesOf();
   const details = el("div");
   const status = el("div", { role: "status" });
   const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
@@ -24,6 +26,7 @@ export function show(view, context) {
   view.append(
     panel("State", summary, el("div", { class: "buttons more" }, cancel, retry), status),
     waiting,
+    passes.element,
     panel("History", history),
     runs.element,
     panel("Details", details),
@@ -40,6 +43,7 @@ export function show(view, context) {
     waiting.hidden = why === null;
     fill(reasons, why ? explained(why) : []);
     await runs.load(request);
+    if (isOfService) await passes.load(request);
   }
 
   cancel.addEventListener("click", () =>
@@ -72,6 +76,26 @@ export function show(view, context) {
     }),
   );
   return { load };
+}
+
+/** Return { element, load(request) }: what the passes of the dispatcher have decided about a request that waits. */
+function passesOf() {
+  const list = table({
+    key: (row) => row.at,
+    empty: "No pass of the last two hours has left it waiting.",
+    columns: [
+      { title: "Pass", head: true, cell: (row) => time(row.at, { withSeconds: true }) },
+      { title: "Decision", class: "text", cell: (row) => row.reason },
+      { title: "Policy", class: "number", cell: (row) => `version ${row.policy_version}` },
+    ],
+  });
+  const element = panel("Last decisions", list.element);
+  element.hidden = true;
+  async function load({ request_id: id, state }) {
+    element.hidden = state !== "QUEUED";
+    if (!element.hidden) list.update((await get(at`service/requests/${id}/passes`)).items);
+  }
+  return { element, load };
 }
 
 /** Return why a request waits; null where it has just started. */

@@ -1,6 +1,7 @@
 """The service: tiers, queue, what runs, what ended, and the tenants; for operators and viewers."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
@@ -31,8 +32,10 @@ from trainyard.contracts.api_overview import (
     tenant_of,
     what_if_of,
 )
+from trainyard.contracts.api_passes import PassList, passes_of
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.executions import month_of
+from trainyard.domain.names import REQUEST_ID
 from trainyard.domain.prices import Prices
 from trainyard.domain.principals import Access
 from trainyard.domain.requests import TERMINAL, State
@@ -54,6 +57,10 @@ QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of
 VERSION_DIGITS_MAX = 8
 WHAT_IFS_MAX = 10
 """Of a caller within ten seconds: each looks ahead four times."""
+PASSES_MAX = 10
+"""Of a caller within ten seconds: each reads the records of passes."""
+PASSES_READ_MAX, PASSES_SHOWN_MAX = 60, 20
+"""Of an hour that are looked at, and together that are answered."""
 HEALTH_MAX = 5
 """Of a caller within ten seconds: each reads all tenants."""
 COSTS_MAX = 5
@@ -189,6 +196,28 @@ def apply_policy(body: PolicyChangeBody) -> PolicySummary:
             force=body.force,
         )
     )
+
+
+@router.get(
+    "/v1/service/requests/<request_id>/passes",
+    summary="What passes have decided about a waiting request",
+    responses=answers(PassList),
+)
+def list_passes(request_id: str) -> PassList:
+    """Of the last two hours. `…/why` says why it waits now."""
+    principal = allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    limit_calls(f"passes#{principal.caller}", PASSES_MAX)
+    if REQUEST_ID.fullmatch(request_id) is None:
+        raise NotFound
+    tables, now = bootstrap.explain().scheduler.tables, datetime.now(UTC)
+    request = tables.requests.get(request_id)
+    if request is None:
+        raise NotFound
+    admitter = bootstrap.explain().scheduler.admitter
+    hours = (now, now - timedelta(hours=1))
+    records = (record for hour in hours for record in admitter.pass_records(hour, limit=PASSES_READ_MAX))
+    return PassList(items=list(islice(passes_of(records, request), PASSES_SHOWN_MAX)))
 
 
 @router.get("/v1/service/health", summary="What is wrong with the service", responses=answers(HealthAnswer))
