@@ -496,7 +496,7 @@ def test_data_sets_are_listed(api: Api) -> None:
     status, listed = api.get("/v1/tenants/acme/data-sets")
     assert (status, [each["name"] for each in listed["items"]]) == (200, ["churn"])
     assert listed["items"][0]["has_own_settings"] is False
-    assert api.get("/v1/tenants/acme/data-sets?x=1")[1]["detail"] == "x: no such parameter; there are none"
+    assert api.get("/v1/tenants/acme/data-sets?x=1")[1]["detail"] == "x: no such parameter; this call takes none"
 
 
 # --- models -------------------------------------------------------------------------------------------------

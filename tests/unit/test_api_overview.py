@@ -152,8 +152,8 @@ def test_what_is_paused_starts_nothing_until_it_is_resumed(api: Api, what: Pausa
     [
         ({}, 400, "what: Field required"),
         ({"what": "everything"}, 400, "what"),
-        ({"what": "all", "name": "basic"}, 409, "give `all`"),
-        ({"what": "tier"}, 409, "give `all`"),
+        ({"what": "all", "name": "basic"}, 409, "`all` has none"),
+        ({"what": "tier"}, 409, "needs its name"),
         ({"what": "tier", "name": "gold"}, 409, "there is no tier 'gold'; the policy has basic"),
         ({"what": "tenant", "name": "nobody"}, 409, "there is no tenant 'nobody'"),
         ({"what": "tenant", "name": ""}, 400, "name"),

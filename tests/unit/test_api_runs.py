@@ -93,8 +93,8 @@ def test_a_log_ends_some_time_after_its_attempt(api: Api, minutes: int) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("step=Nope", "no step 'Nope' with a job; there are Train"),
-        ("step=Train&attempt=7", "there is no attempt 7 of it; there are: 1"),
+        ("step=Nope", "no step 'Nope' with a log; there are Train"),
+        ("step=Train&attempt=7", "there is no attempt 7; the request has 1"),
     ],
 )
 def test_a_log_that_there_is_not_is_refused_with_what_there_is(api: Api, query: str, words: str) -> None:
@@ -108,7 +108,7 @@ def test_a_log_that_there_is_not_is_refused_with_what_there_is(api: Api, query: 
 def test_nothing_is_printed_by_what_has_not_run(api: Api) -> None:
     added = api.put(1)
     status, problem = api.get(path_of(added, "logs?step=Train"))
-    assert (status, problem["detail"]) == (409, "there is no attempt of it; there are: none yet")
+    assert (status, problem["detail"]) == (409, "the request has no attempts yet")
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,21 @@ def test_cursors_of_other_lists_are_none_of_a_log(api: Api) -> None:
     from trainyard.contracts.api import cursor_text
 
     added = api.put(1, state=State.RUNNING, attempt=1, execution_arn="arn:execution/1")
+    api.reports.report = ExecutionReport(steps=(step(),))
+    good = {"at": "1", "skipped": "1", "step": "Train", "attempt": "1"}
+    assert api.get(path_of(added, f"logs?step=Train&cursor={cursor_text(good)}"))[0] == 200
     for wrong in (
         {"pk": "tenant#acme"},
-        {"at": "1"},
-        {"at": "1", "skipped": "-1"},
-        {"at": "1" * 15, "skipped": "1"},
-        {"at": "1", "skipped": "123456"},
-        {"at": "1", "skipped": "²"},
-        {"at": "1", "skipped": "1", "step": "Train"},
+        {"at": "1", "skipped": "1", "attempt": "1"},
+        good | {"skipped": "-1"},
+        good | {"at": "1" * 15},
+        good | {"skipped": "²"},
+        good | {"step": "Evaluate"},
+        good | {"attempt": "x"},
     ):
         assert api.get(path_of(added, f"logs?step=Train&cursor={cursor_text(wrong)}"))[0] == 400, wrong
+    other = api.get(path_of(added, f"logs?step=Train&attempt=2&cursor={cursor_text(good)}"))
+    assert (other[0], other[1]["detail"]) == (400, "cursor: it belongs to attempt 1")
 
 
 def test_whoever_reads_too_often_is_told_to_wait(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -401,7 +401,7 @@ def test_operators_act_on_the_requests_of_a_tier(api: Api) -> None:
     body = {"action": "cancel", "state": "QUEUED", "tier": "basic"}
     answer = api.post(OF_ALL, body | {"dry_run": True}, "operators")[1]
     assert set(answer["request_ids"]) == {mine.request_id, theirs.request_id}
-    assert api.post(OF_ALL, body | {"tier": "other"}, "operators")[0] == 409
+    assert api.post(OF_ALL, body | {"tier": "other"}, "operators")[0] == 400
     api.admit()
     held = api.post(OF_ALL, body | {"state": "RUNNING"}, "operators")[1]
     assert held["total"] == 1

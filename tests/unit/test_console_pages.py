@@ -20,7 +20,7 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.domain.bulk_actions import BulkState
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.executions import StepRecord
-from trainyard.domain.requests import Overrides, Request, State
+from trainyard.domain.requests import Outcome, Overrides, Request, State
 from trainyard.domain.tenants import Tenant
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
@@ -254,12 +254,12 @@ def test_all_that_filters_select_are_acted_on_after_their_number_is_confirmed(
         expect(visit.page.get_by_role("button", name="Cancel all")).to_be_hidden()
         visit.page.get_by_label("State").select_option("FAILED")
         visit.page.get_by_role("button", name="Try all again").click()
-        dialog.get_by_role("button", name="Ask for 1 training").click()
-        expect(visit.page.locator("main")).to_contain_text("1 request asked for again.")
+        dialog.get_by_role("button", name="Start 1 training").click()
+        expect(visit.page.locator("main")).to_contain_text("1 training requested.")
         assert [asked.data_set for asked in server.api.retrainings.asked] == [failed.data_set]
         visit.page.get_by_label("State").select_option("QUEUED")
         visit.page.get_by_role("button", name="Cancel all").click()
-        expect(dialog).to_contain_text("Those that are selected: waiting.")
+        expect(dialog).to_contain_text("Filter: state is Waiting.")
         assert len(server.api.requests.active(State.QUEUED)) == len(waiting)
         dialog.get_by_role("button", name="Cancel 30 requests").click()
         expect(visit.page.locator("main")).to_contain_text("30 requests cancelled.")
@@ -278,7 +278,7 @@ def test_a_bulk_action_is_shown_on_the_next_visit_and_can_be_stopped(
         expect(visit.page.locator("main")).to_contain_text("Cancelling 3 requests: 1 done")
         assert visit.violations() == []
         visit.page.get_by_role("button", name="Stop", exact=True).click()
-        expect(visit.page.locator("main")).to_contain_text("1 request cancelled, 2 requests left as they are.")
+        expect(visit.page.locator("main")).to_contain_text("1 request cancelled; 2 requests not changed.")
         visit.page.reload()
         visit.loaded("Requests")
         expect(visit.page.locator(".bulk progress")).to_have_count(0)
@@ -299,6 +299,53 @@ def run_of(api: Api, number: int, lines: int = 3) -> Request:
     return added
 
 
+def test_a_request_with_a_model_shows_how_good_it_is_against_its_baseline(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    outcome = Outcome(quality=0.912, quality_metric="roc_auc", baseline=0.5, rows=200, notes="a note")
+    own = Overrides(algorithm="linear", hyperparameters=(("max_iter", 7),))
+    added = server.api.put(
+        1, state=State.SUCCEEDED, finished_at=recent(1), outcome=outcome, overrides=own, algorithm="linear"
+    )
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        main = visit.page.locator("main")
+        expect(main).to_contain_text("0.912")
+        expect(main).to_contain_text("baseline 0.500")
+        expect(main).to_contain_text("max_iter = 7")
+        visit.go("/t/acme/requests", "Requests")
+        expect(visit.page.locator("tbody")).to_contain_text("linear, max_iter=7")
+
+
+def test_the_result_of_a_bulk_action_is_there_for_whoever_comes_back(
+    browser: Browser, server: ConsoleServer
+) -> None:
+    server.api.bulk_action(
+        "acme", ["0" * 32] * 3, done=3, failed=1, state=BulkState.DONE, ended_at=recent(2), created_at=recent(3)
+    )
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        expect(visit.page.locator("main")).to_contain_text("2 requests cancelled, 1 failed.")
+
+
+def test_the_focus_stays_where_it_is_useful(browser: Browser, server: ConsoleServer) -> None:
+    for number in (1, 2):
+        server.api.enlist(number, data_set=f"d{number}")
+    added = run_of(server.api, 9)
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/requests", "Requests")
+        button = visit.page.get_by_role("button", name="Cancel all")
+        button.click()
+        visit.page.get_by_role("dialog").get_by_role("button", name="Go back").click()
+        expect(button).to_be_focused()
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        show = visit.page.get_by_role("button", name="Log of Train, attempt 2")
+        show.click()
+        expect(visit.page.locator("pre.log")).to_be_focused()
+        visit.page.get_by_role("button", name="Close the log").click()
+        expect(show).to_be_focused()
+
+
 def test_steps_and_what_they_print_are_shown_as_text_and_followed(browser: Browser, server: ConsoleServer) -> None:
     added = run_of(server.api, 1, lines=700)
     with Visit(browser, server.address, token="t") as visit:
@@ -311,7 +358,7 @@ def test_steps_and_what_they_print_are_shown_as_text_and_followed(browser: Brows
         expect(log.locator("span")).to_have_count(500)
         visit.page.get_by_role("button", name="Show more lines").click()
         expect(log.locator("span")).to_have_count(700)
-        expect(main).to_contain_text("More follows while it runs.")
+        expect(main).to_contain_text("New lines appear while the step runs.")
         server.api.logs.lines[job().arn].append("the last one")
         for name in ("Pause updates", "Resume updates"):
             visit.page.get_by_role("button", name=name).click()
@@ -326,19 +373,25 @@ def test_steps_and_what_they_print_are_shown_as_text_and_followed(browser: Brows
 def test_a_training_is_asked_for_with_another_algorithm(browser: Browser, server: ConsoleServer) -> None:
     with Visit(browser, server.address, token="t") as visit:
         visit.go("/t/acme/data-sets", "Data sets")
-        for typed, words in (("max_iter", "“max_iter” is no hyperparameter"), ("max_iter=0", "max_iter")):
-            visit.page.get_by_role("button", name="Train churn again").click()
-            visit.page.get_by_role("dialog").get_by_label("Hyperparameters").fill(typed)
-            visit.page.get_by_role("dialog").get_by_role("button", name="Train").click()
-            expect(visit.page.locator(".notice")).to_contain_text(words)
-        visit.forgive("409")
         visit.page.get_by_role("button", name="Train churn again").click()
         dialog = visit.page.get_by_role("dialog")
         dialog.get_by_label("Algorithm").select_option("linear")
-        dialog.get_by_label("Hyperparameters").fill("regularization = 0.5, max_iter=200")
+        typed = dialog.get_by_label("Hyperparameters")
+        for wrong, words in (
+            ("max_iter", "“max_iter” is not name=value"),
+            ("max_iter=1, max_iter=2", "max_iter is given twice"),
+            ("max_iter=0", "max_iter"),
+        ):
+            typed.fill(wrong)
+            dialog.get_by_role("button", name="Train").click()
+            expect(dialog.get_by_role("alert")).to_contain_text(words)
+            expect(typed).to_have_value(wrong)
+        visit.forgive("409")
         assert visit.violations() == []
+        typed.fill("regularization = 0.5, max_iter=200")
         dialog.get_by_role("button", name="Train").click()
         expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
+        expect(visit.page.get_by_role("button", name="Train churn again")).to_be_focused()
     (asked,) = server.api.retrainings.asked
     assert asked.overrides == Overrides(
         algorithm="linear", hyperparameters=(("max_iter", 200), ("regularization", 0.5))
@@ -394,7 +447,7 @@ def test_dead_letters_are_read_sent_back_and_deleted(browser: Browser, server: C
         expect(visit.page.get_by_role("button", name=re.compile("Send back: .*undelivered"))).to_have_count(0)
         visit.page.get_by_role("button", name=re.compile("Send back: trainyard-uploads-dlq")).click()
         dialog.get_by_role("button", name="Send 2 letters back").click()
-        expect(main).to_contain_text("2 letters sent back; about 0 remain in the queue.")
+        expect(main).to_contain_text("2 letters sent back. Those that fail again come back here; about 0 remain")
         assert len(uploads.sent_back) == 2
         visit.page.get_by_role("button", name=re.compile("Delete: trainyard-undelivered-dlq")).click()
         dialog.get_by_role("button", name="Go back").click()
@@ -572,19 +625,21 @@ def test_what_was_not_answered_is_asked_for_again_with_the_same_key(
     with Visit(browser, server.address, token="t") as visit:
         visit.go("/t/acme/data-sets", "Data sets")
 
-        def train() -> None:
-            visit.page.get_by_role("button", name="Train churn again").click()
-            visit.page.get_by_role("dialog").get_by_role("button", name="Train", exact=True).click()
-
+        dialog = visit.page.get_by_role("dialog")
+        again = visit.page.get_by_role("button", name="Train churn again")
+        train = dialog.get_by_role("button", name="Train", exact=True)
         server.status = 503
-        train()
-        expect(visit.page.locator(".notice .banner")).to_be_visible()
+        again.click()
+        train.click()
+        expect(dialog.get_by_role("alert")).to_contain_text("503")
         server.status = None
-        train()
+        train.click()
         expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
         assert len(server.keys) == 2
         assert len(set(server.keys)) == 1
-        train()
+        again.click()
+        train.click()
+        expect(dialog).to_have_count(0)
         expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
         assert len(set(server.keys)) == 2, "another training that the user asks for"
         visit.forgive("status of 503")

@@ -6,7 +6,8 @@ import { many } from "./format.js";
 
 const SECONDS = 2;
 const FAILURES_SHOWN_MAX = 3;
-const VERBS = { cancel: ["Cancelling", "cancelled"], retry: ["Asking for", "asked for again"] };
+const VERBS = { cancel: ["Cancelling", "request", "cancelled"], retry: ["Requesting", "training", "requested"] };
+const MINUTES_REMEMBERED = 10;
 
 /**
  * Return { element, begin, load, leave }. `path` is where the actions are; `ended` is called after one has ended.
@@ -27,7 +28,10 @@ export function bulkActions({ path, mayChange, ended }) {
   async function load() {
     if (watched !== null) return;
     const { items } = await get(path, { limit: 1 });
-    if (items.length && isUnfinished(items[0])) watch(items[0]);
+    if (!items.length) return;
+    if (isUnfinished(items[0])) watch(items[0]);
+    // Whoever comes back finds out what became of it.
+    else if (isRecent(items[0]) && !status.firstChild) status.replaceChildren(summary(items[0]));
   }
 
   function watch(action) {
@@ -71,9 +75,9 @@ export function bulkActions({ path, mayChange, ended }) {
         ),
       );
     }
-    const [verb] = VERBS[action.action];
+    const [verb, noun] = VERBS[action.action];
     progress.querySelector("p").textContent =
-      `${verb} ${many(action.total, "request")}: ${action.done} done${failedOf(action)}`;
+      `${verb} ${many(action.total, noun)}: ${action.done} done${failedOf(action)}`;
     Object.assign(progress.querySelector("progress"), { max: action.total, value: action.done });
   }
 
@@ -89,14 +93,16 @@ export const pathOf = (tenant) => at`tenants/${tenant}/bulk-actions`;
 
 const failedOf = ({ failed }) => (failed ? `, ${failed} failed` : "");
 
+const isRecent = ({ ended_at: at }) => at && Date.now() - new Date(at) < MINUTES_REMEMBERED * 60000;
+
 const isUnfinished = ({ state }) => state === "WAITING" || state === "RUNNING";
 
 function summary({ action, done, failed, failures, state, total }) {
-  const [, verb] = VERBS[action];
+  const [, noun, verb] = VERBS[action];
   const reasons = failures
     .slice(0, FAILURES_SHOWN_MAX)
     .map(({ request_id: id, reason }) => `${id.slice(0, 8)}: ${reason}`);
-  const spared = state === "ABORTED" ? `, ${many(total - done, "request")} left as they are` : "";
+  const spared = state === "ABORTED" ? `; ${many(total - done, "request")} not changed` : "";
   const others = failed ? `, ${failed} failed. ${reasons.join("; ")}` : ".";
-  return banner(failed ? "bad" : "good", `${many(done - failed, "request")} ${verb}${spared}${others}`);
+  return banner(failed ? "bad" : "good", `${many(done - failed, noun)} ${verb}${spared}${others}`);
 }

@@ -89,32 +89,58 @@ export async function act(button, status, action) {
   } finally {
     busy.delete(button);
     if (isAlone) button.disabled = false;
+    keepFocus(button, status);
   }
 }
 
-/** Ask for a confirmation, perhaps with fields; resolve to their values, or to null. */
-export function ask({ title, text = [], fields = {}, action, danger = false }) {
+/** Where the focus was lost, with what was disabled or removed, give it back, or to what is said. */
+function keepFocus(button, status) {
+  if (document.activeElement !== document.body) return;
+  status.tabIndex = -1;
+  const isThere = button.isConnected && !button.disabled && button.checkVisibility();
+  (isThere ? button : status).focus({ preventScroll: true });
+}
+
+/**
+ * Ask for a confirmation, perhaps with fields; resolve to their values, or to null. `submit` is given the values,
+ * and what it resolves to is the answer; while it fails, the dialog stays open and says why.
+ */
+export function ask({ title, text = [], fields = {}, action, danger = false, submit = (values) => values }) {
   return new Promise((resolve) => {
     const id = `dialog-${++ids}`;
     const controls = Object.values(fields);
-    const close = el("button", { type: "button", onclick: () => dialog.close("") }, "Go back");
-    const go = el("button", { value: "yes", class: danger ? "danger" : "main" }, action);
-    const dialog = el(
-      "dialog",
-      { "aria-labelledby": id },
-      el(
-        "form",
-        { method: "dialog" },
-        el("h2", { id }, title),
-        ...text,
-        controls.map(({ label, control, hint }) => field(label, control, hint)),
-        el("div", { class: "buttons" }, close, go),
-      ),
+    const close = el("button", { type: "button", onclick: () => dialog.close() }, "Go back");
+    const go = el("button", { class: danger ? "danger" : "main" }, action);
+    const problem = el("div", { role: "alert" });
+    const form = el(
+      "form",
+      {},
+      el("h2", { id }, title),
+      ...text,
+      controls.map(({ label, control, hint }) => field(label, control, hint)),
+      problem,
+      el("div", { class: "buttons" }, close, go),
     );
+    const dialog = el("dialog", { "aria-labelledby": id }, form);
+    let answer = null;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (go.disabled) return;
+      go.disabled = true;
+      try {
+        answer = await submit(
+          Object.fromEntries(Object.entries(fields).map(([name, { control }]) => [name, control.value])),
+        );
+        dialog.close();
+      } catch (error) {
+        problem.replaceChildren(banner("bad", error.message));
+        go.disabled = false;
+        go.focus();
+      }
+    });
     dialog.addEventListener("close", () => {
-      const values = Object.entries(fields).map(([name, { control }]) => [name, control.value]);
       dialog.remove();
-      resolve(dialog.returnValue === "yes" ? Object.fromEntries(values) : null);
+      resolve(answer);
     });
     document.body.append(dialog);
     dialog.showModal();
@@ -123,7 +149,7 @@ export function ask({ title, text = [], fields = {}, action, danger = false }) {
 
 /** Close whatever asks for something, as if the user had gone back. */
 export function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close("");
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
 
 /** Let the browser keep a text as a file: what it contains is not shown here, and runs nothing here. */

@@ -42,7 +42,7 @@ export function time(text, { withSeconds = false } = {}) {
 
 /** Return by when something is expected to start; null where nothing that is expected lets it start. */
 export function expectedStart(latest) {
-  if (!latest) return "not foreseeable";
+  if (!latest) return "not known";
   return new Date(latest) <= new Date() ? "now" : ["before ", time(latest)];
 }
 

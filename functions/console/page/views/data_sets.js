@@ -68,24 +68,26 @@ export function show(view, context) {
   view.append(panel("Algorithms", algorithms.element));
 
   async function trained(name) {
-    const text = [el("p", {}, "Trains on all data uploaded so far, at the usual cost.")];
-    const usual = settings.of(name)?.algorithm ?? "its own";
+    const present = settings.of(name) ?? {};
+    const data = present.train_on === "whole-prefix" ? "all files that were uploaded" : "the newest file";
+    const text = [el("p", {}, `Trains on ${data}, at the usual cost.`)];
+    const usual = present.algorithm ?? "its own";
     const fields = {
       algorithm: {
         label: "Algorithm",
-        control: select([["", `As set: ${usual}`], ...algorithms.names().map((each) => [each, each])], ""),
-        hint: "For this training alone",
+        control: select([["", `Default (${usual})`], ...algorithms.names().map((each) => [each, each])], ""),
+        hint: "Applies to this training only",
       },
       hyperparameters: {
         label: "Hyperparameters",
         control: el("input", { size: "40", autocomplete: "off", spellcheck: "false" }),
-        hint: "For this training alone, such as max_iter=200, learning_rate=0.05; others stay as set",
+        hint: "Applies to this training only: max_iter=200, learning_rate=0.05; others keep their defaults",
       },
     };
-    const chosen = await ask({ title: `Train ${name} again?`, action: "Train", text, fields });
-    if (!chosen) return;
-    const body = { data_set: name, ...overridden(chosen) };
-    const { request_id: id } = await postOnce(at`tenants/${tenant}/requests`, body);
+    const submit = (chosen) => postOnce(at`tenants/${tenant}/requests`, { data_set: name, ...overridden(chosen) });
+    const asked = await ask({ title: `Train ${name} again?`, action: "Train", text, fields, submit });
+    if (!asked) return;
+    const { request_id: id } = asked;
     status.replaceChildren(
       banner(
         "good",
@@ -98,14 +100,16 @@ export function show(view, context) {
 
   async function configured(name) {
     const present = settings.of(name) ?? {};
-    const text = [
-      el("p", {}, "They hold for the trainings of this data set from now on, also for those that wait."),
-    ];
+    const text = [el("p", {}, "They apply to all further trainings of this data set, and to those that wait.")];
     const fields = settingsFields(present, algorithms.names());
-    const chosen = await ask({ title: `Settings of ${name}`, action: "Change", text, fields });
-    const changes = chosen ? changesOf(present, chosen) : {};
-    if (!Object.keys(changes).length) return;
-    const { change_id: id } = await postOnce(at`tenants/${tenant}/settings`, { data_set: name, changes });
+    const submit = async (chosen) => {
+      const changes = changesOf(present, chosen);
+      if (!Object.keys(changes).length) return null;
+      return postOnce(at`tenants/${tenant}/settings`, { data_set: name, changes });
+    };
+    const begun = await ask({ title: `Settings of ${name}`, action: "Change", text, fields, submit });
+    if (!begun) return;
+    const { change_id: id } = begun;
     status.replaceChildren(banner("", `The settings of ${name} are being changed…`));
     const { state, reason } = await ended(tenant, id);
     if (state === "FAILED") throw new Error(`The settings of ${name} were not changed: ${reason}`);
@@ -201,16 +205,21 @@ function overridden({ algorithm, hyperparameters }) {
   return { overrides: { algorithm: algorithm || null, hyperparameters: Object.fromEntries(given) } };
 }
 
-const pairs = (text) =>
-  text
+/** Return the hyperparameters that were typed as name=value, separated by commas. */
+function pairs(text) {
+  const given = text
     .split(",")
     .map((each) => each.trim())
     .filter(Boolean)
     .map(pair);
+  const twice = given.find(([name], index) => given.findIndex(([other]) => other === name) !== index);
+  if (twice) throw new Error(`${twice[0]} is given twice.`);
+  return given;
+}
 
 function pair(text) {
   const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(text) ?? [];
-  if (!name) throw new Error(`“${text}” is no hyperparameter: write name=value, separated by commas.`);
+  if (!name) throw new Error(`“${text}” is not name=value. Separate hyperparameters by commas.`);
   if (/^-?[0-9.]+(e-?[0-9]+)?$/i.test(value) && Number.isFinite(Number(value))) return [name, Number(value)];
   return [name, { true: true, false: false }[value] ?? value];
 }

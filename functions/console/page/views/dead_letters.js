@@ -26,11 +26,16 @@ export function show(view, { mayChange, reload }) {
   async function showLetters(queue, reason) {
     const { items } = await get(at`service/dead-letters/${queue}`, { reason: part(reason), limit: SHOWN });
     letters.replaceChildren(
-      el("p", { class: "quiet" }, `${queue}: ${items.length} of those for “${reason}”, the oldest first`),
+      el(
+        "p",
+        { class: "quiet" },
+        `${queue}: ${many(items.length, "letter")} with the reason “${reason}”, oldest first`,
+      ),
       ...items.map(letterOf),
     );
     read.hidden = false;
-    read.scrollIntoView({ block: "nearest" });
+    letters.tabIndex = -1;
+    letters.focus();
   }
 
   async function change(verb, queue, reason) {
@@ -45,12 +50,12 @@ export function show(view, { mayChange, reload }) {
         {},
         verb === "redrive"
           ? `They go to the queue that they came from, and are tried again: ${reason}`
-          : `They are deleted for good: ${reason}`,
+          : `They cannot be restored: ${reason}`,
       ),
     ];
     if (!(await ask({ title: `${title}?`, text, action: title, danger: verb === "drop" }))) return;
     const done = await post(path, body);
-    const words = verb === "redrive" ? "sent back" : "deleted";
+    const words = verb === "redrive" ? "sent back. Those that fail again come back here" : "deleted";
     status.replaceChildren(
       banner(
         "good",
@@ -108,7 +113,7 @@ function listOf(mayChange) {
       { title: "Letters", class: "number", cell: (row) => count(row.letters) },
       { title: "Reason", class: "text", cell: (row) => row.reason ?? "–" },
       { title: "Oldest", cell: (row) => time(row.oldest) },
-      { title: "Letters", cell: buttons },
+      { title: "Actions", cell: buttons },
     ],
   });
 }

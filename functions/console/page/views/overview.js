@@ -35,7 +35,7 @@ export function show(view, context) {
   halt.addEventListener("click", () =>
     act(halt, status, async () => {
       const { total } = await post("v1/service/halt", { what: "all", dry_run: true });
-      const control = el("input", { maxlength: REASON_LENGTH_MAX, size: "40" });
+      const control = el("input", { maxlength: REASON_LENGTH_MAX, size: "40", required: true });
       const fields = { reason: { label: "Reason", control, hint: "Shown to operators, with your name" } };
       const words = `The service is paused, and ${many(total, "run")} stopped; the cost so far is still charged.`;
       const title = "Halt the service";
@@ -48,7 +48,12 @@ export function show(view, context) {
       });
       if (!answer) return;
       await post("v1/service/halt", { what: "all", ...answer });
-      status.replaceChildren(banner("good", "The service is paused, and what runs is being stopped."));
+      status.replaceChildren(
+        banner(
+          "good",
+          total ? "The service is paused, and what runs is being stopped." : "The service is paused.",
+        ),
+      );
       await reload();
     }),
   );
@@ -63,7 +68,8 @@ export function show(view, context) {
     const answer = await ask({ title: `${title}?`, text, fields, action: title, danger: verb === "pause" });
     if (!answer) return;
     await post(`v1/service/${verb}`, { what, name, ...answer });
-    status.replaceChildren(banner("good", `${words[0].toUpperCase()}${words.slice(1)} is ${verb}d.`));
+    const done = `${words[0].toUpperCase()}${words.slice(1)} has been ${verb}d.`;
+    status.replaceChildren(banner("good", done));
     await reload();
   }
 
@@ -197,8 +203,7 @@ function paused({ what, name, since, by, reason }, mayChange, linkOf) {
   return banner(
     "",
     whose,
-    " is paused",
-    since ? [" since ", time(since), ` by ${by}`] : null,
+    since ? [" has been paused since ", time(since), ` by ${by}`] : " is paused",
     reason ? `: ${reason}` : null,
     " ",
     mayChange && what === "tenant" ? resume : null,

@@ -21,14 +21,14 @@ export function explained({ waiting, expected, budget }) {
       ["Expected start", expectedStart(latest), soonest],
       [
         "Expected end",
-        waiting.expected_end ? ["before ", time(waiting.expected_end)] : "not foreseeable",
+        waiting.expected_end ? ["before ", time(waiting.expected_end)] : "not known",
         waiting.expected_end ? el("small", {}, "90 % end before then") : null,
       ],
       [
         "Expected cost",
         expected ? usd(expected.usd) : "not known",
         expected?.usd_p90
-          ? el("small", {}, `90 % cost less than ${usd(expected.usd_p90)}`, basis(expected))
+          ? el("small", {}, `90 % of such runs cost less than ${usd(expected.usd_p90)}`, basis(expected))
           : null,
       ],
       budget
@@ -43,4 +43,4 @@ export function explained({ waiting, expected, budget }) {
 }
 
 const basis = ({ basis: name, runs }) =>
-  name === "history" ? `, from ${runs} earlier runs` : ", from size and tier: there are no earlier runs";
+  name === "history" ? `, from ${runs} earlier runs` : ", from size and tier: too few similar runs so far";

@@ -2,7 +2,7 @@
 
 import { ApiError, at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
-import { badge, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
+import { badge, baseline, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
 import { table } from "../table.js";
 import { explained } from "./prospect.js";
 import { runsOf } from "./runs.js";
@@ -78,7 +78,7 @@ export function show(view, context) {
   return { load };
 }
 
-/** Return { element, load(request) }: what the passes of the dispatcher have decided about a request that waits. */
+/** Return { element, load(request) }: what passes of the dispatcher have decided about a request that waits. */
 function passesOf() {
   const list = table({
     key: (row) => row.at,

@@ -96,7 +96,7 @@ export function show(view, context) {
       "div",
       { class: "fields" },
       field("State", state),
-      field("Data set", dataSet, "Its full name"),
+      field("Data set", dataSet, "Exact name"),
       mayChange
         ? el(
             "div",
@@ -134,7 +134,7 @@ function listOf({ tenant, mayChange, link }, changed) {
         head: true,
         cell: (row) => el("a", { href: link("requests", row.request_id) }, row.request_id.slice(0, 8)),
       },
-      { title: "Data set", cell: (row) => row.data_set },
+      { title: "Data set", cell: (row) => [row.data_set, overridden(row)] },
       { title: "State", cell: (row) => badge(row.state) },
       { title: "Arrived", cell: (row) => time(row.arrived_at) },
       {
@@ -151,6 +151,14 @@ function listOf({ tenant, mayChange, link }, changed) {
       { title: "What happened", class: "text", cell: (row) => words(row, link) },
     ],
   });
+}
+
+/** Return what a request was asked for with, in place of the settings of its data set. */
+function overridden({ overrides }) {
+  if (!overrides) return null;
+  const { algorithm, hyperparameters } = overrides;
+  const values = Object.entries(hyperparameters).map(([name, value]) => `${name}=${value}`);
+  return el("small", { class: "below" }, [algorithm, ...values].filter(Boolean).join(", "));
 }
 
 const now = () => new Date().toISOString();
@@ -207,17 +215,17 @@ async function confirmed(rows) {
 /** Ask whether something is to be done to all requests that the filters select, of which a dry run tells. */
 async function confirmedAll({ action, total, is_complete: isComplete }, { state, data_set: dataSet }) {
   if (total === 0) throw new Error(action === "cancel" ? NOTHING_TO_CANCEL : NOTHING_TO_RETRY);
-  const which = [state ? stateName(state).toLowerCase() : null, dataSet ? `of ${dataSet}` : null].filter(Boolean);
-  const verb = action === "cancel" ? `Cancel ${many(total, "request")}` : `Ask for ${many(total, "training")}`;
+  const which = [state ? `state is ${stateName(state)}` : null, dataSet ? `data set is ${dataSet}` : null].filter(
+    Boolean,
+  );
+  const verb = action === "cancel" ? `Cancel ${many(total, "request")}` : `Start ${many(total, "training")}`;
   const words =
     action === "cancel"
       ? "Waiting requests will not start. Running ones are stopped; the cost so far is still charged."
-      : "On the newest data, one training for each data set, at the usual cost.";
+      : "On the newest data: one training for each data set and each set of overrides, at the usual cost.";
   const text = [
     el("p", {}, words),
-    which.length
-      ? el("p", {}, `Those that are selected: ${which.join(", ")}.`)
-      : el("p", {}, "All of this tenant."),
+    el("p", {}, which.length ? `Filter: ${which.join(", ")}.` : "This includes all requests of the tenant."),
     isComplete ? null : el("p", {}, "There are more: repeat it for the rest."),
   ].filter(Boolean);
   return ask({ title: `${verb}?`, text, action: verb, danger: action === "cancel" });

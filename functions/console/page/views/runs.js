@@ -19,7 +19,7 @@ export function runsOf({ tenant, id }) {
   element.hidden = true;
   attempts.addEventListener("click", ({ target }) => {
     const { step, attempt } = target.dataset ?? {};
-    if (step) act(target, status, () => log.open(step, attempt));
+    if (step) act(target, status, () => log.open(step, attempt, target));
   });
 
   async function load(request) {
@@ -49,7 +49,7 @@ function stepsOf(number) {
       { title: "Step", head: true, cell: (row) => row.name },
       {
         title: "State",
-        cell: (row) => el("span", { class: `badge ${KINDS[row.status] ?? ""}` }, row.status.toLowerCase()),
+        cell: (row) => el("span", { class: `badge ${KINDS[row.status] ?? ""}` }, row.status),
       },
       {
         title: "Took",
@@ -58,7 +58,7 @@ function stepsOf(number) {
       },
       { title: "Instances", cell: instances },
       { title: "Cost", class: "number", cell: (row) => (row.usd === null ? "–" : usd(row.usd)) },
-      { title: "What it said", class: "text", cell: words },
+      { title: "Message", class: "text", cell: words },
       { title: "Log", cell: (row) => (row.has_log ? button(row.name, number) : "–") },
     ],
   });
@@ -96,13 +96,19 @@ function logOf(tenant, id) {
   const lines = el("pre", { class: "log", tabindex: "0", role: "region" });
   const note = el("p", { class: "quiet", role: "status" });
   const more = el("button", { type: "button" }, "Show more lines");
-  const close = el("button", { type: "button", onclick: () => (element.hidden = true) }, "Close the log");
+  const close = el("button", { type: "button" }, "Close the log");
   const element = el("div", { hidden: true }, title, lines, note, el("div", { class: "buttons" }, more, close));
   let reading = null;
   let opened = {};
+  let opener = null;
   more.addEventListener("click", () => act(more, note, read));
+  close.addEventListener("click", () => {
+    element.hidden = true;
+    opener?.focus();
+  });
 
-  async function open(step, attempt) {
+  async function open(step, attempt, button) {
+    opener = button;
     opened = { step, attempt, cursor: null, count: 0 };
     title.textContent = `Log of ${step}, attempt ${attempt}`;
     lines.setAttribute("aria-label", title.textContent);
@@ -138,7 +144,7 @@ function logOf(tenant, id) {
     if (count >= LINES_SHOWN_MAX) return [banner("", `Only the first ${LINES_SHOWN_MAX} lines are shown here.`)];
     if (!isAtEnd) return [];
     if (count === 0) return ["It has printed nothing."];
-    return cursor === null ? ["This is the end."] : ["More follows while it runs."];
+    return cursor === null ? ["End of log."] : ["New lines appear while the step runs."];
   }
 
   /** Read what was printed since, where the end is shown. */

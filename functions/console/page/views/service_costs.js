@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { el, field, fill, panel, select } from "../dom.js";
-import { count, figures, lastMonths, usd } from "../format.js";
+import { count, figures, lastMonths, many, usd } from "../format.js";
 import { table } from "../table.js";
 
 const LIMIT = 100;
@@ -47,8 +47,8 @@ function spent({ month, total }) {
   const all = Number(total.usd) + Number(total.inference_usd);
   return figures([
     [`In ${month}`, usd(String(all)), el("small", {}, "at list prices")],
-    ["Runs", usd(total.usd), el("small", {}, count(total.runs))],
-    ["Predictions", usd(total.inference_usd), el("small", {}, count(total.calls))],
+    ["Runs", usd(total.usd), el("small", {}, many(total.runs, "run"))],
+    ["Predictions", usd(total.inference_usd), el("small", {}, many(total.calls, "call"))],
     ["Saved by spot", usd(total.saved_usd)],
     total.unknown_steps
       ? ["Not known", count(total.unknown_steps), el("small", {}, "steps without a price")]
@@ -66,7 +66,7 @@ function listOf(by, linkOf) {
     key: (row) => `${by()} ${row.name}${row.isTotal ? " (all)" : ""}`,
     empty: "There are no costs in this month.",
     columns: [
-      { title: "Of", head: true, cell: name },
+      { title: "Name", head: true, cell: name },
       { title: "Runs", class: "number", cell: (row) => count(row.runs) },
       { title: "Succeeded", class: "number", cell: (row) => count(row.succeeded) },
       { title: "Failed", class: "number", cell: (row) => count(row.failed) },

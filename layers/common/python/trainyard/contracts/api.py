@@ -1,9 +1,19 @@
 """What the HTTP API takes and answers, and its cursors."""
 
 import json
+from datetime import date
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from trainyard.application.billing.reports import CostReport, CostRow
 from trainyard.contracts.base64url import decoded, encoded
@@ -22,9 +32,17 @@ Cursor = Annotated[
 ]
 DataSet = Annotated[str, StringConstraints(pattern=f"^{DATA_SET.pattern}$")]
 Month = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$"), Field(description="2026-11")]
+
+
+def _existing_day(text: str) -> str:
+    date.fromisoformat(text)  # raises ValueError
+    return text
+
+
 Day = Annotated[
     str,
     StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"),
+    AfterValidator(_existing_day),
     Field(description="2026-11-29, UTC"),
 ]
 Tier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]

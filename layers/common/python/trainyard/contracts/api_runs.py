@@ -104,7 +104,7 @@ def attempts_of(attempts: Iterable[Attempt]) -> AttemptList:
     )
 
 
-def log_of(page: LogPage) -> LogAnswer:
+def log_of(page: LogPage, step: str) -> LogAnswer:
     """Return lines as their tenant may see them: shortened, and without what names the account."""
     return LogAnswer(
         attempt=page.attempt,
@@ -112,7 +112,7 @@ def log_of(page: LogPage) -> LogAnswer:
             LineAnswer(at=line.at, text=without_account_number(line.text, LINE_CHARACTERS_MAX))
             for line in page.lines
         ],
-        next=cursor_text(page.following.cursor) if page.following else None,
+        next=cursor_text(page.following.cursor(step, page.attempt)) if page.following else None,
     )
 
 

@@ -40,11 +40,17 @@ def principal_of(
     if role is None:
         raise Malformed(f"the token names none of the groups {', '.join(GROUPS)} in {groups_claim}")
     if role in (Role.OPERATOR, Role.VIEWER):
-        return Principal(subject=subject, role=role, tenant_id=None)
+        return Principal(subject=subject, role=role, tenant_id=None, name=_name(claims))
     tenant_id = claims.get(tenant_claim)
     if not isinstance(tenant_id, str) or not is_tenant_id(tenant_id):
         raise Malformed(f"the token names no tenant in {tenant_claim}")
-    return Principal(subject=subject, role=role, tenant_id=tenant_id)
+    return Principal(subject=subject, role=role, tenant_id=tenant_id, name=_name(claims))
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """Return by what people know the bearer; "" where the token does not say."""
+    name = claims.get("email", "")
+    return name if isinstance(name, str) and len(name) <= SUBJECT_LENGTH_MAX and name.isprintable() else ""
 
 
 def _listed(value: Any) -> frozenset[str]:

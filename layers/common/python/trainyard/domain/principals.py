@@ -48,6 +48,8 @@ class Principal:
     role: Role
     tenant_id: str | None
     """The tenant that it belongs to; None for roles of the provider."""
+    name: str = ""
+    """By which people know it, such as an e-mail address; "" where the token does not say."""
 
     @property
     def caller(self) -> str:
@@ -57,7 +59,7 @@ class Principal:
     @property
     def signature(self) -> str:
         """Return by whom something was done, for those who look at it later."""
-        return f"{self.role.value} {self.subject}"
+        return f"{self.role.value} {self.name or self.subject}"
 
     def may(self, access: Access, tenant_id: str | None = None) -> bool:
         """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""

@@ -16,7 +16,8 @@ from trainyard.persistence.store import Cursor
 LAST_LINES = timedelta(minutes=2)
 """How long after the end of an attempt its last lines may still arrive in CloudWatch Logs."""
 
-MILLISECONDS_DIGITS_MAX, SKIPPED_DIGITS_MAX = 14, 5
+DIGITS_MAX = 14
+"""Of a number in a cursor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +45,21 @@ class LogPosition:
     skipped: int = 0
 
     @classmethod
-    def parse(cls, cursor: Cursor | None) -> "LogPosition":
-        """Return the position that a cursor names; raises Malformed for one of another list."""
+    def parse(cls, cursor: Cursor | None, step: str) -> "tuple[LogPosition, int | None]":
+        """Return the position that a cursor names, and its attempt; raises Malformed for one of another list."""
         if cursor is None:
-            return cls()
-        at, skipped = str(cursor.get("at", "")), str(cursor.get("skipped", ""))
-        limits = ((at, MILLISECONDS_DIGITS_MAX), (skipped, SKIPPED_DIGITS_MAX))
-        if set(cursor) != {"at", "skipped"} or not all(_is_number(text, digits) for text, digits in limits):
-            raise Malformed("cursor: it is not one that this list has given")
-        return cls(int(at), int(skipped))
+            return cls(), None
+        names = ("at", "skipped", "attempt")
+        numbers = [str(cursor.get(name, "")) for name in names]
+        if set(cursor) != {*names, "step"} or not all(_is_number(text) for text in numbers):
+            raise Malformed("cursor: it was not issued for this list")
+        if cursor["step"] != step:
+            raise Malformed(f"cursor: it belongs to step {str(cursor['step'])[:64]}")
+        at, skipped, attempt = map(int, numbers)
+        return cls(at, skipped), attempt
 
-    @property
-    def cursor(self) -> Cursor:
-        return {"at": str(self.milliseconds), "skipped": str(self.skipped)}
+    def cursor(self, step: str, attempt: int) -> Cursor:
+        return {"at": str(self.milliseconds), "skipped": str(self.skipped), "step": step, "attempt": str(attempt)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,13 @@ class Runs:
         attempts = {each.number: each for each in self.attempts(request)}
         attempt = attempts.get(max(attempts, default=0) if number is None else number)
         if attempt is None:
-            named = ", ".join(map(str, attempts)) or "none yet"
-            raise Refused(f"there is no attempt {number or ''}".rstrip() + f" of it; there are: {named}")
+            if not attempts:
+                raise Refused("the request has no attempts yet")
+            raise Refused(f"there is no attempt {number}; the request has {', '.join(map(str, attempts))}")
         jobs = {each.step.name: each.step.job for each in attempt.steps if each.step.job is not None}
         job = jobs.get(step)
         if job is None:
-            raise Refused(f"its attempt {attempt.number} has no step {step!r} with a job; {_choices(list(jobs))}")
+            raise Refused(f"attempt {attempt.number} has no step {step!r} with a log; {_choices(list(jobs))}")
         lines, following, is_end = self.logs.read(job, position, limit)
         is_over = attempt.ended_at is not None and now - attempt.ended_at > LAST_LINES
         return LogPage(
@@ -157,5 +161,5 @@ def _choices(names: list[str]) -> str:
     return f"there are {', '.join(names)}" if names else "none of its steps has one yet"
 
 
-def _is_number(text: str, digits_max: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= digits_max
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX

@@ -71,7 +71,7 @@ class Pauses:
     def check(self, what: Pausable, name: str | None) -> Tenant | None:
         """Raise Refused where there is no such thing; return the tenant, if it is one."""
         if (what is Pausable.ALL) != (name is None):
-            raise Refused("give `all`, `tier NAME` or `tenant NAME`")
+            raise Refused("a tier or a tenant needs its name, and `all` has none")
         if what is Pausable.TIER and name is not None:
             policy = self.policies.current()
             if policy.tier(name) is None:

@@ -6,11 +6,14 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from trainyard.application.api.bulk_actions import Selection
+from trainyard.application.api.trainings import RETRIED
 from trainyard.contracts.api import Cursor, Limit, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_bulk import BulkAnswer, BulkBody, BulkList, bulk_of, dry_run_of
 from trainyard.domain.bulk_actions import BulkKind
+from trainyard.domain.errors import Malformed
 from trainyard.domain.names import REQUEST_ID
 from trainyard.domain.principals import Access, Principal
+from trainyard.domain.requests import TERMINAL, State
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import (
     Key,
@@ -36,6 +39,8 @@ def begin_bulk_action(tenant_id: str, body: BulkBody, key: Key = None) -> tuple[
     """They have their turn one after the other: the answer's `id` says how far that has come."""
     principal, _ = allow(Access.CHANGE_TENANT, tenant_id)
     limit_calls(f"bulk#{principal.caller}", ACTIONS_MAX)
+
+    check_suits(body)
 
     def select() -> Selection:
         selections = bootstrap.bulk_selections()
@@ -80,6 +85,17 @@ def abort_bulk_action(tenant_id: str, action_id: str) -> BulkAnswer:
     """What has been done stays done; an action that has ended stays as it is."""
     principal, _ = allow(Access.CHANGE_TENANT, tenant_id)
     return aborted(tenant_id, action_id, principal)
+
+
+def check_suits(body: BulkBody) -> None:
+    """Raise Malformed where nothing can be done to requests of the state that a filter has."""
+    state = body.filter.state if body.filter else None
+    suits = RETRIED if body.action is BulkKind.RETRY else tuple(each for each in State if each not in TERMINAL)
+    if state is not None and state not in suits:
+        verb = "tried again" if body.action is BulkKind.RETRY else "cancelled"
+        raise Malformed(
+            f"filter.state: what is {state.value} cannot be {verb}; use one of {', '.join(sorted(suits))}"
+        )
 
 
 def bulk_list(owner: str, limit: int, cursor: str | None, principal: Principal) -> BulkList:

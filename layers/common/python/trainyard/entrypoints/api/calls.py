@@ -129,11 +129,20 @@ def tenants_request(tenant_id: str, request_id: str) -> Request:
     return request
 
 
+def check_tier(name: str | None) -> None:
+    """Raise Malformed for a tier that the policy does not have."""
+    policy = bootstrap.explain().policies.current()
+    if name is not None and policy.tier(name) is None:
+        raise Malformed(
+            f"tier: there is no tier {name!r}; the policy has {', '.join(t.name for t in policy.tiers)}"
+        )
+
+
 def refuse_parameters_but(*names: str) -> None:
     """Raise Malformed for a parameter that the route does not have: it may be a wrong name of one that it has."""
     others = sorted(set(current_event().query_string_parameters or {}) - set(names))
     if others:
-        choices = f"there are {', '.join(names)}" if names else "there are none"
+        choices = f"there are {', '.join(names)}" if names else "this call takes none"
         raise Malformed(f"{', '.join(others)[:100]}: no such parameter; {choices}")
 
 

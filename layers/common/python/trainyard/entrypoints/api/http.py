@@ -98,8 +98,20 @@ def _malformed(error: Malformed) -> Response[str]:
 
 
 def _invalid(error: RequestValidationError) -> Response[str]:
-    wrong = (f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in error.errors()[:5])
-    return _problem(400, "Bad request", "; ".join(wrong)[:1000])
+    return _problem(400, "Bad request", "; ".join(map(_wrong, error.errors()[:5]))[:1000])
+
+
+VALUE_SHOWN_MAX = 60
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a value, and the value if it is short."""
+    place = ".".join(map(str, error["loc"][1:])) or "body"
+    words = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    is_shown = isinstance(value, str | int | float) and place != "body" and error["type"] != "missing"
+    shown = json.dumps(value, ensure_ascii=False)[:VALUE_SHOWN_MAX] if is_shown else ""
+    return f"{place}: {words}; it is {shown}" if shown else f"{place}: {words}"
 
 
 def _refused(error: Refused) -> Response[str]:

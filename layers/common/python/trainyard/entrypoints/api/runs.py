@@ -16,6 +16,7 @@ from trainyard.contracts.api_runs import (
     attempts_of,
     log_of,
 )
+from trainyard.domain.errors import Malformed
 from trainyard.domain.principals import Access
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import allow, limit_calls, refuse_parameters_but, routes, tenants_request
@@ -54,6 +55,9 @@ def read_log(
     refuse_parameters_but("step", "attempt", "limit", "cursor")
     request = tenants_request(tenant_id, request_id)
     limit_calls(f"runs#{principal.caller}", READS_MAX)
-    position = LogPosition.parse(parse_cursor(cursor))
-    now = datetime.now(UTC)
-    return log_of(bootstrap.runs().log(request, step, attempt, position, limit=limit, now=now))
+    position, of_attempt = LogPosition.parse(parse_cursor(cursor), step)
+    if of_attempt is not None and attempt not in (None, of_attempt):
+        raise Malformed(f"cursor: it belongs to attempt {of_attempt}")
+    attempt = of_attempt or attempt
+    page = bootstrap.runs().log(request, step, attempt, position, limit=limit, now=datetime.now(UTC))
+    return log_of(page, step)

@@ -44,6 +44,7 @@ from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import (
     NotFound,
     allow_service,
+    check_tier,
     limit_calls,
     refuse_parameters_but,
     routes,
@@ -106,6 +107,7 @@ def list_ended(
     """Of one tier and in one state, newest first; today (UTC), unless a day is given."""
     allow_service(Access.READ_SERVICE)
     refuse_parameters_but("tier", "state", "day", "limit", "cursor")
+    check_tier(tier)
     if state not in TERMINAL:
         raise Malformed(f"state: {state.value} is not final; use one of {', '.join(sorted(TERMINAL))}")
     day = day or datetime.now(UTC).strftime("%Y-%m-%d")

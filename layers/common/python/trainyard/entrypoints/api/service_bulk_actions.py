@@ -16,7 +16,15 @@ from trainyard.domain.principals import Access
 from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.bulk_actions import ACTIONS_MAX, TAKEN, aborted, bulk_list, shown
-from trainyard.entrypoints.api.calls import Key, allow_service, digest, limit_calls, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import (
+    Key,
+    allow_service,
+    check_tier,
+    digest,
+    limit_calls,
+    refuse_parameters_but,
+    routes,
+)
 
 router = routes()
 
@@ -48,6 +56,7 @@ def begin_service_bulk_action(body: ServiceBulkBody, key: Key = None) -> tuple[B
 
 def check_selects(body: ServiceBulkBody) -> None:
     """Raise Malformed where the values of a body do not go together."""
+    check_tier(body.tier)
     if body.action is BulkKind.RETRY:
         if body.state not in RETRIED:
             states = ", ".join(sorted(RETRIED))
