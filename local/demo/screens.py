@@ -28,17 +28,21 @@ class Screen:
     """What is done before the picture is taken."""
 
 
-def screens(waiting: str, failed: str) -> Iterator[Screen]:
-    """Yield all pages; `waiting` and `failed` are requests of elm and aster."""
+def screens(waiting: str, failed: str, succeeded: str) -> Iterator[Screen]:
+    """Yield all pages; `waiting` and `succeeded` are requests of elm, `failed` is one of aster."""
     yield Screen("overview", OPERATOR, "/overview", "Overview")
     yield Screen("queue", OPERATOR, "/queue", "Queue")
     yield Screen("activity", OPERATOR, "/activity", "Activity")
     yield Screen("failures", OPERATOR, "/failures", "Failures")
     yield Screen("tenants", OPERATOR, "/tenants", "Tenants")
+    yield Screen("all-costs", OPERATOR, "/costs", "All costs")
+    yield Screen("dead-letters", OPERATOR, "/dead-letters", "Dead letters")
     yield Screen("policy", OPERATOR, "/policy", "Policy", _compare)
     yield Screen("requests", "elm", "/t/elm/requests", "Requests")
     yield Screen("waiting", "elm", f"/t/elm/requests/{waiting}", f"Request {waiting[:8]}")
     yield Screen("failed", "aster", f"/t/aster/requests/{failed}", f"Request {failed[:8]}")
+    yield Screen("steps", "elm", f"/t/elm/requests/{succeeded}", f"Request {succeeded[:8]}", _log)
+    yield Screen("settings", "elm", "/t/elm/data-sets", "Data sets", _settings)
     yield Screen("upload", "elm", "/t/elm/data-sets", "Data sets", _quote)
     yield Screen("models", "elm", "/t/elm/models", "Models")
     yield Screen("model", "elm", "/t/elm/models/1", "Model version 1")
@@ -50,6 +54,16 @@ def _compare(visit: Visit) -> None:
     text.fill(text.input_value().replace(*RAISED))
     visit.page.get_by_role("button", name="Compare").click()
     visit.page.get_by_text("The policy is valid").wait_for()
+
+
+def _log(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Log of Train").first.click()
+    visit.page.locator("pre.log span").first.wait_for()
+
+
+def _settings(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Settings of").first.click()
+    visit.page.get_by_role("dialog").wait_for()
 
 
 def _quote(visit: Visit) -> None:
@@ -73,12 +87,13 @@ def draw(demo: Any, folder: Path) -> list[str]:
         Body=b"is_fraud,amount\n" + b"".join(b"%d,%d\n" % (number % 2, number) for number in range(200)),
     )
     waiting, failed = _request(demo, "elm", "QUEUED"), _request(demo, "aster", "FAILED")
+    succeeded = _request(demo, "elm", "SUCCEEDED")
     folder.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
     with chromium() as browser:
         for width in (WIDE, NARROW):
             for theme in ("light", "dark"):
-                for screen in screens(waiting, failed):
+                for screen in screens(waiting, failed, succeeded):
                     (login,) = (each for each in demo.logins if each.name == screen.user)
                     wrong += _drawn(demo, browser, screen, login, folder, width, theme)
     return wrong

@@ -631,7 +631,7 @@ def test_what_was_not_answered_is_asked_for_again_with_the_same_key(
         server.status = 503
         again.click()
         train.click()
-        expect(dialog.get_by_role("alert")).to_contain_text("503")
+        expect(dialog.get_by_role("alert").locator(".banner")).to_be_visible()
         server.status = None
         train.click()
         expect(visit.page.locator(".notice")).to_contain_text("Training requested.")
