@@ -18,7 +18,7 @@ export function show(view, context) {
   const history = el("ol", { class: "life" });
   const runs = runsOf(context);
   const passes = passesOf();
-  const details = el("div");
+  const details = el("div", { class: "details" });
   const status = el("div", { role: "status" });
   const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
   const retry = el("button", { type: "button", hidden: true }, "Try again");
@@ -177,7 +177,7 @@ function facts(request, link) {
           el("small", {}, { true: "met", false: "missed" }[receipt.deadline.met] ?? ""),
         ]
       : null,
-    ["Data set", el("a", { href: others }, "other requests for this data set")],
+    ["Data set", request.data_set, el("small", {}, el("a", { href: others }, "other requests"))],
     ["Id", el("code", {}, request.request_id)],
   ]);
 }

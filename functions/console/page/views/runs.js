@@ -33,7 +33,7 @@ export function runsOf({ tenant, id }) {
       }
       shown.get(attempt.attempt).update(attempt, items.length > 1);
     }
-    if (!items.length) attempts.replaceChildren(el("p", { class: "quiet" }, "Nothing is known of its steps."));
+    if (!items.length) attempts.replaceChildren(el("p", { class: "quiet" }, "No steps are recorded."));
     await log.follow();
   }
   return { element, load };
