@@ -175,7 +175,7 @@ def test_an_operator_sees_why_things_wait_and_fail_and_what_a_policy_would_chang
         visit.loaded("Overview")
         page.get_by_role("button", name="Resume tier standard").click()
         page.get_by_role("dialog").get_by_role("button", name="Resume tier standard").click()
-        expect(page.locator("main")).to_contain_text("Tier standard is resumed")
+        expect(page.locator("main")).to_contain_text("Tier standard has been resumed")
     assert harness.deployment.policies.in_force() == policy, "nothing was applied"
     harness.ended("queued", 1)
 
@@ -190,6 +190,8 @@ def test_every_page_is_accessible_and_fits_at_both_widths(harness: Harness, brow
         "/activity": "Activity",
         "/failures": "Failures",
         "/tenants": "Tenants",
+        "/costs": "All costs",
+        "/dead-letters": "Dead letters",
         "/policy": "Policy",
         "/t/looked/requests": "Requests",
         f"/t/looked/requests/{request.request_id}": f"Request {request.request_id[:8]}",
