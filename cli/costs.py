@@ -170,7 +170,7 @@ def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
                 "`trainyard tenant update … --budget-usd` sets one"
             )
     else:
-        accounts = list(all_accounts(deployment, policy, now))
+        accounts = list(deployment.explain.all_accounts(deployment.tenants.get, policy, now))
     return Answer(
         data=[asdict(account) for account in accounts],
         columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAX OVERSHOOT"),
@@ -189,16 +189,6 @@ def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
             for account in accounts
         ],
     )
-
-
-def all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
-    """Yield the budgets of all tenants that have one, then those of tiers."""
-    for tenant_id in sorted(name for name, limits in policy.tenants.items() if limits.budget):
-        tenant = deployment.tenants.get(tenant_id)
-        if tenant is not None:
-            own = deployment.explain.accounts(tenant_id, tenant.tier, policy, now)
-            yield from (account for account in own if account.whose.startswith("tenant "))
-    yield from tier_accounts(deployment, policy, now)
 
 
 def tier_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:

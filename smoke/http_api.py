@@ -48,6 +48,7 @@ def http_api(suite: Suite) -> list[str]:
     sets = _get(suite, f"/v1/tenants/{SILO}/data-sets", tokens["IdToken"])
     if sets is None or sets[0] != 200 or not sets[1]["items"]:
         raise StepFailed(f"the API lists the data sets of {SILO} by {sets}: its role may not act for a tenant")
+    what_ran = _check_what_ran(suite, tokens["IdToken"], answers[SILO])
     _check_console(suite, outputs)
     service = _get(suite, "/v1/service", tokens["IdToken"])
     if service is None or service[0] != 404:
@@ -65,9 +66,31 @@ def http_api(suite: Suite) -> list[str]:
         return [
             f"{len(shown[1]['items'])} requests of the tenant shown; another tenant's, and no token, refused",
             "the console's files are served, and browsers may upload from its origin",
+            what_ran,
             f"an upload of 1 MB would cost about {usd} USD; its data sets: {len(sets[1]['items'])}",
         ]
     raise StepFailed("a user can change which tenant it belongs to")
+
+
+def _check_what_ran(suite: Suite, token: str, requests: tuple[int, Any] | None) -> str:
+    """Read what a request of the tenant ran and printed, its events and its statement; return what was read."""
+    assert requests is not None
+    for path in ("statement", "events", "bulk-actions"):
+        answer = _get(suite, f"/v1/tenants/{SILO}/{path}", token)
+        if answer is None or answer[0] != 200:
+            raise StepFailed(f"the API answers {path} of {SILO} by {answer}")
+    ended = [each["request_id"] for each in requests[1]["items"] if each["state"] == "SUCCEEDED"]
+    if not ended:
+        return "its statement and events are shown; no request has succeeded yet, whose steps could be"
+    path = f"/v1/tenants/{SILO}/requests/{ended[0]}"
+    attempts = _get(suite, f"{path}/attempts", token)
+    if attempts is None or attempts[0] != 200 or not attempts[1]["items"][-1]["steps"]:
+        raise StepFailed(f"the API answers what request {ended[0]} ran by {attempts}")
+    log = _get(suite, f"{path}/logs?step=Train", token)
+    if log is None or log[0] != 200:
+        raise StepFailed(f"the API answers what request {ended[0]} printed by {log}")
+    steps = attempts[1]["items"][-1]["steps"]
+    return f"of request {ended[0][:8]}, {len(steps)} steps and {len(log[1]['items'])} lines of its training shown"
 
 
 def _check_console(suite: Suite, outputs: Any) -> None:

@@ -36,6 +36,7 @@ OF_SERVICE = {
     "/v1/service/policies/0": "",
     "/v1/service/costs": "?by=tier",
     "/v1/service/health": "",
+    "/v1/service/budgets": "?limit=5",
     f"/v1/service/requests/{1:032x}/passes": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",

@@ -595,15 +595,15 @@ def test_a_model_says_what_it_does(api: Api) -> None:
     aliases = Aliases(api.store, lambda _: None)
 
     def change(alias: Alias) -> Alias:
-        return replace(alias, live=4, previous=3, canary=5, testing=2)
+        return replace(alias, live=4, previous=3, canary=5, canary_percent=20, testing=2)
 
     aliases.change("acme", "churn", change, after(0))
-    assert [(m["version"], m["role"]) for m in api.get(MODELS)[1]["items"]] == [
-        (5, "canary"),
-        (4, "live"),
-        (3, "previous"),
-        (2, "testing"),
-        (1, None),
+    assert [(m["version"], m["role"], m["percent"]) for m in api.get(MODELS)[1]["items"]] == [
+        (5, "canary", 20),
+        (4, "live", 80),
+        (3, "previous", 0),
+        (2, "testing", 0),
+        (1, None, 0),
     ]
 
 

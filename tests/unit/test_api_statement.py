@@ -1,11 +1,14 @@
 """The HTTP API: statements of tenants, and what all tenants cost."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.http_api import Api
+from tests.build import hard
+from tests.http_api import LIMITS, Api
+from trainyard.domain.policy import TenantPolicy
 from trainyard.domain.requests import State
 from trainyard.entrypoints.api import costs
 
@@ -68,3 +71,18 @@ def test_operators_see_what_all_tenants_cost(api: Api) -> None:
     assert rows("&by=data-set")["items"][0]["name"] == "acme1/d<4"
     assert api.get(f"{COSTS}?month=2026-10", "operators")[1]["items"] == []
     assert api.get(f"{COSTS}?by=colour", "operators")[0] == 400
+
+
+def test_operators_see_how_budgets_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = {name: TenantPolicy(budget=hard("10")) for name in ("acme", "acme1", "absent")}
+    api = Api(monkeypatch, limits=replace(LIMITS, tenants=limited))
+    status, body = api.get("/v1/service/budgets", "viewers")
+    assert (status, body["others"]) == (200, 0)
+    assert [(each["whose"], each["mode"], Decimal(each["limit_usd"])) for each in body["items"]] == [
+        ("tenant acme", "hard", 10),
+        ("tenant acme1", "hard", 10),
+        ("tier basic", "soft", 1000),
+    ]
+    body = api.get("/v1/service/budgets?limit=2", "viewers")[1]
+    assert ([each["whose"] for each in body["items"]], body["others"]) == (["tenant acme", "tier basic"], 1)
+    assert api.get("/v1/service/budgets?limit=0", "viewers")[0] == 400

@@ -9,7 +9,8 @@ const KINDS = { approved: "good", rejected: "bad", pending: "warn" };
 
 /** Return what a version's approval and its role are, as badges. */
 export function standing(model) {
-  const role = model.role ? [" ", el("span", { class: "badge busy" }, model.role)] : [];
+  const share = model.percent ? `, ${model.percent} % of calls` : "";
+  const role = model.role ? [" ", el("span", { class: "badge busy" }, `${model.role}${share}`)] : [];
   return [el("span", { class: `badge ${KINDS[model.status] || ""}` }, model.status), ...role];
 }
 

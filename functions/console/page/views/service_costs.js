@@ -20,6 +20,8 @@ export function show(view, context) {
   const total = el("div", { class: "waits" });
   const others = el("p", { class: "quiet" });
   const list = listOf(() => by.value, linkOf);
+  const budgets = budgetsOf(linkOf);
+  const further = el("p", { class: "quiet" });
   for (const control of [month, by]) {
     control.addEventListener("change", () => {
       setQuery({ month: month.value, by: by.value });
@@ -30,10 +32,16 @@ export function show(view, context) {
     el("div", { class: "fields" }, field("Month (UTC)", month), field("By", by)),
     panel("Spent", total),
     el("div", { class: "panel" }, list.element, others),
+    panel("Budgets of the current month", budgets.element, further),
   );
 
   async function load({ isAsked }) {
-    const costs = await get("v1/service/costs", { month: month.value, by: by.value, limit: LIMIT });
+    const [costs, accounts] = await Promise.all([
+      get("v1/service/costs", { month: month.value, by: by.value, limit: LIMIT }),
+      get("v1/service/budgets", { limit: LIMIT }),
+    ]);
+    budgets.update(accounts.items, { isAsked });
+    further.textContent = accounts.others ? `${count(accounts.others)} more tenants have a budget.` : "";
     fill(total, spent(costs));
     list.update(costs.items.length ? [...costs.items, { ...costs.total, name: "All", isTotal: true }] : [], {
       isAsked,
@@ -41,6 +49,26 @@ export function show(view, context) {
     others.textContent = costs.others ? `${count(costs.others)} more, which cost less, are in the total.` : "";
   }
   return { load, seconds: SECONDS };
+}
+
+function budgetsOf(linkOf) {
+  const whose = ({ whose: text }) => {
+    const [kind, name] = text.split(" ");
+    return kind === "tenant" ? ["tenant ", el("a", { href: linkOf(name, "costs") }, name)] : text;
+  };
+  const left = (row) => String(Number(row.limit_usd) - Number(row.spent_usd) - Number(row.reserved_usd));
+  return table({
+    key: (row) => row.whose,
+    empty: "Neither a tenant nor a tier has a budget.",
+    columns: [
+      { title: "Budget of", head: true, cell: whose },
+      { title: "Mode", cell: (row) => row.mode },
+      { title: "Limit", class: "number", cell: (row) => usd(row.limit_usd) },
+      { title: "Spent", class: "number", cell: (row) => usd(row.spent_usd) },
+      { title: "Reserved", class: "number", cell: (row) => usd(row.reserved_usd) },
+      { title: "Left", class: "number", cell: (row) => usd(left(row)) },
+    ],
+  });
 }
 
 function spent({ month, total }) {

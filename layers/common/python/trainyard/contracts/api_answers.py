@@ -159,6 +159,7 @@ class ModelAnswer(_Answer):
     role: Annotated[
         str | None, Field(description="What answers calls: `live`, `canary`, `testing`; `previous` can come back")
     ]
+    percent: Annotated[int, Field(description="Of the calls in production that it answers")]
     deployment: Annotated[str | None, Field(description="What became of it after its approval")]
     deployment_reason: str | None
 
@@ -282,6 +283,7 @@ def model_of(model: Model) -> ModelAnswer:
         baseline=outcome.baseline if outcome else None,
         rows=outcome.rows if outcome else None,
         role=model.role,
+        percent=model.percent,
         deployment=deployed.state.value if deployed else None,
         deployment_reason=without_account(deployed.reason) if deployed else None,
     )

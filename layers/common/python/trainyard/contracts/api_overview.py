@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainyard.application.api.overview import ServiceState, WhatIf
 from trainyard.application.billing.reports import By, CostReport, CostRow
-from trainyard.application.scheduling.explain import Upcoming, cure_of
+from trainyard.application.scheduling.explain import BudgetAccount, Upcoming, cure_of
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
@@ -170,6 +170,41 @@ class WhatIfAnswer(PolicyCheck):
     other_slots: int
     tiers: list[TierLimits]
     items: list[Compared]
+
+
+class BudgetRow(_Answer):
+    """How a budget stands; amounts are decimal numbers, in USD."""
+
+    whose: Annotated[str, Field(description="`tenant acme`, or `tier basic`")]
+    month: str
+    mode: Annotated[str, Field(description="`hard`: nothing starts that could exceed it; `soft`: it is only told")]
+    limit_usd: str
+    spent_usd: str
+    reserved_usd: Annotated[str, Field(description="What trainings that run may cost")]
+
+
+class BudgetList(_Answer):
+    """The budgets of tenants and tiers in the current month."""
+
+    items: list[BudgetRow]
+    others: Annotated[int, Field(description="Tenants with a budget beyond the limit")]
+
+
+def budgets_of(accounts: Iterable[BudgetAccount], others: int) -> BudgetList:
+    return BudgetList(
+        items=[
+            BudgetRow(
+                whose=each.whose,
+                month=each.month,
+                mode=each.budget.mode.value,
+                limit_usd=f"{each.budget.limit_usd:f}",
+                spent_usd=f"{each.spent_usd:f}",
+                reserved_usd=f"{each.reserved_usd:f}",
+            )
+            for each in accounts
+        ],
+        others=others,
+    )
 
 
 class ServiceCostsRow(_Answer):

@@ -30,6 +30,8 @@ class Model:
     """What became of it after its approval; None where it was never to be deployed."""
     role: str | None
     """What it does: "live", "canary", "testing", or "previous", to which one can go back; None for nothing."""
+    percent: int = 0
+    """Of the calls in production that it answers."""
 
 
 class TenantResults(Protocol):
@@ -108,7 +110,13 @@ class Models:
 
     def _model(self, package: ModelPackage, request: Request | None, alias: Alias) -> Model:
         deployed = self.versions.get(package.tenant_id, package.data_set, package.version)
-        return Model(package=package, request=request, deployed=deployed, role=_role(package.version, alias))
+        return Model(
+            package=package,
+            request=request,
+            deployed=deployed,
+            role=_role(package.version, alias),
+            percent=_percent(package.version, alias),
+        )
 
 
 def _role(version: int, alias: Alias) -> str | None:
@@ -119,3 +127,10 @@ def _role(version: int, alias: Alias) -> str | None:
         alias.live: "live",
     }
     return roles.get(version)
+
+
+def _percent(version: int, alias: Alias) -> int:
+    canary = alias.canary_percent if alias.canary is not None else 0
+    if version == alias.live:
+        return 100 - canary
+    return canary if version == alias.canary else 0

@@ -197,7 +197,9 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     days = [f"{month}-{number:02d}" for number in range(1, days_in(month) + 1)]
     usd = [float(_sum(e for e in executions if e.day == day)) for day in days]
     top = _rounded_up(max(usd, default=0.0))
-    width, height, left_edge, base = 480, 220, 56, 190
+    amounts = {share: f"{top * share:g}" for share in (0, 0.5, 1)}
+    # As much room as the longest amount takes.
+    width, height, left_edge, base = 480, 220, 16 + 9 * max(map(len, amounts.values())), 190
     step = (width - 10 - left_edge) / len(days)
     centers = [left_edge + (number + 0.5) * step for number in range(len(days))]
     bars = "".join(
@@ -214,8 +216,8 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     )
     lines = "".join(
         f'<path d="M{left_edge} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'
-        f'<text x="{left_edge - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:g}</text>'
-        for share in (0, 0.5, 1)
+        f'<text x="{left_edge - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{amount}</text>'
+        for share, amount in amounts.items()
     )
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Cost in USD by day of {month}">'

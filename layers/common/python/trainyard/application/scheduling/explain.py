@@ -4,7 +4,7 @@ The `decide` that admits is run repeatedly on a copy of the current state, with 
 duration: once with the shortest, once with the longest likely durations.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ from trainyard.domain.queues import QueueEntry, TenantQueue, entry_of
 from trainyard.domain.requests import Estimate, Request, State, Submission
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Reason, Snapshot, WaitingQueue
+from trainyard.domain.tenants import Tenant
 from trainyard.persistence.policies import Policies
 
 CURES = {
@@ -252,6 +253,19 @@ class Explain:
                 reserved_usd=ledger.reserved_in.get(name, Decimal(0)),
                 overshoot_usd=_overshoot(tier.budget, tier, tier.slots_max, policy),
             )
+
+    def all_accounts(
+        self, tenant_of: Callable[[str], Tenant | None], policy: Policy, now: datetime, *, limit: int | None = None
+    ) -> Iterator[BudgetAccount]:
+        """Yield the budgets of tenants that have one, at most `limit` of them, then those of tiers."""
+        named = sorted(name for name, limits in policy.tenants.items() if limits.budget)
+        for tenant_id in named[:limit]:
+            tenant = tenant_of(tenant_id)
+            if tenant is not None:
+                own = self.accounts(tenant_id, tenant.tier, policy, now)
+                yield from (account for account in own if account.whose.startswith("tenant "))
+        for tier in policy.tiers:
+            yield from self.accounts("", tier.name, policy, now)
 
     def _snapshot(self, request: Request, policy: Policy, now: datetime) -> Snapshot:
         """Return all requests that may start before this one, with its own queue even if passes skip it."""

@@ -13,6 +13,7 @@ from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cu
 from trainyard.contracts.api_answers import RequestList, request_of
 from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
 from trainyard.contracts.api_overview import (
+    BudgetList,
     HealthAnswer,
     PolicyAnswer,
     PolicyCheck,
@@ -23,6 +24,7 @@ from trainyard.contracts.api_overview import (
     ServiceCosts,
     TenantList,
     WhatIfAnswer,
+    budgets_of,
     health_of,
     policy_of,
     policy_summary_of,
@@ -243,6 +245,19 @@ def show_service_costs(
     month = month or month_of(datetime.now(UTC))
     report = cost_report(bootstrap.book().totals(month, None), by, Prices())
     return service_costs_of(month, report, limit)
+
+
+@router.get("/v1/service/budgets", summary="How budgets stand", responses=answers(BudgetList))
+def list_budgets(limit: Annotated[Limit, Query()] = 50) -> BudgetList:
+    """Of tenants, by their names, and of tiers."""
+    principal = allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("limit")
+    limit_calls(f"budgets#{principal.caller}", COSTS_MAX)
+    explain = bootstrap.explain()
+    policy = explain.policies.current()
+    with_budget = sum(limits.budget is not None for limits in policy.tenants.values())
+    accounts = explain.all_accounts(bootstrap.tenants().get, policy, datetime.now(UTC), limit=limit)
+    return budgets_of(accounts, max(with_budget - limit, 0))
 
 
 def _policy(text: str) -> PolicyVersion:
