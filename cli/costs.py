@@ -17,11 +17,9 @@ from cli.text import counted
 from trainyard.adapters.aws.billing import billed_by_tenant
 from trainyard.application.billing.cost_tags import COST_TAGS, TagState, payers_command
 from trainyard.application.billing.reports import By, CostRow, cost_report, differences, estimate_errors
-from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
-from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
 from trainyard.domain.requests import State
 from trainyard.persistence.book import BOOKS_BEGIN
@@ -189,12 +187,6 @@ def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
             for account in accounts
         ],
     )
-
-
-def tier_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
-    """Yield the budgets of tiers."""
-    for tier in policy.tiers:
-        yield from deployment.explain.accounts("", tier.name, policy, now)
 
 
 def estimates(deployment: Deployment, arguments: Arguments) -> Answer:

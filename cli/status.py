@@ -10,7 +10,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli import dlq, windows
 from cli.arguments import Arguments
-from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
 from cli.endpoints import Endpoint, endpoints_of, summaries_of, troubles
 from cli.show import ID_CHARACTERS_MIN, Answer
@@ -289,8 +288,8 @@ def _reason(alike: Sequence[Request]) -> str:
 def _budget_lines(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[str]:
     """Yield the budgets that are nearly used up; of tenants only where those with a budget are few."""
     several = sum(limits.budget is not None for limits in policy.tenants.values()) > BUDGETS_READ_MAX
-    accounts = tier_accounts(deployment, policy, now) if several else all_accounts(deployment, policy, now)
-    for account in accounts:
+    of_tenants_max = 0 if several else None
+    for account in deployment.explain.all_accounts(deployment.tenants.get, policy, now, limit=of_tenants_max):
         used = account.spent_usd + account.reserved_usd
         if used >= account.budget.limit_usd * NEAR_ITS_END:
             yield (

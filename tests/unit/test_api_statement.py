@@ -79,9 +79,9 @@ def test_operators_see_how_budgets_stand(monkeypatch: pytest.MonkeyPatch) -> Non
     status, body = api.get("/v1/service/budgets", "viewers")
     assert (status, body["others"]) == (200, 0)
     assert [(each["whose"], each["mode"], Decimal(each["limit_usd"])) for each in body["items"]] == [
-        ("tenant acme", "hard", 10),
-        ("tenant acme1", "hard", 10),
-        ("tier basic", "soft", 1000),
+        ("tenant acme", "hard", Decimal(10)),
+        ("tenant acme1", "hard", Decimal(10)),
+        ("tier basic", "soft", Decimal(1000)),
     ]
     body = api.get("/v1/service/budgets?limit=2", "viewers")[1]
     assert ([each["whose"] for each in body["items"]], body["others"]) == (["tenant acme", "tier basic"], 1)

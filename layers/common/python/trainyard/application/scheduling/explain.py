@@ -257,7 +257,7 @@ class Explain:
     def all_accounts(
         self, tenant_of: Callable[[str], Tenant | None], policy: Policy, now: datetime, *, limit: int | None = None
     ) -> Iterator[BudgetAccount]:
-        """Yield the budgets of tenants that have one, at most `limit` of them, then those of tiers."""
+        """Yield the budgets of tenants that have one, of at most `limit` tenants, then those of tiers."""
         named = sorted(name for name, limits in policy.tenants.items() if limits.budget)
         for tenant_id in named[:limit]:
             tenant = tenant_of(tenant_id)
