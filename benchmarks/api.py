@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from string import Formatter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -84,9 +85,15 @@ def routes() -> list[str]:
     named = {"tenant_id": OWNER, "request_id": f"{1:032x}", "version": "0"}
     more = {"/v1/service/ended": "?tier=basic&state=FAILED"}
     paths = [path for path, operations in described["paths"].items() if "get" in operations]
-    # Of a waiting request and of a model there is none here.
-    shown = [path for path in paths if not path.endswith(("/why", "/models/{version}", "/files"))]
+    # There is no waiting request here, no model, no log of a step, and nothing else that has an identifier.
+    absent = ("/why", "/models/{version}", "/files", "/logs")
+    shown = [path for path in paths if not path.endswith(absent) and named.keys() >= _names(path)]
     return [path.format(**named) + more.get(path, "") for path in shown]
+
+
+def _names(path: str) -> set[str]:
+    """Return the names of a path's parameters."""
+    return {name for _, name, _, _ in Formatter().parse(path) if name}
 
 
 class _Clock:

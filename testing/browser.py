@@ -14,6 +14,8 @@ MISSING = (
     "chromium"
 )
 
+LOADED_SECONDS_MAX = 5
+"""Of a page of the console, with few things stored."""
 WIDE, NARROW = 1440, 375
 """Widths in pixels."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -79,14 +81,14 @@ class Visit:
         if is_problem:
             self.problems.append(text)
 
-    def go(self, path: str, heading: str) -> None:
+    def go(self, path: str, heading: str, seconds: float = LOADED_SECONDS_MAX) -> None:
         """Open a page of the console, and wait until it has its data."""
         self.page.goto(f"{self.address}/console#{path}")
-        self.loaded(heading)
+        self.loaded(heading, seconds)
 
-    def loaded(self, heading: str) -> None:
+    def loaded(self, heading: str, seconds: float = LOADED_SECONDS_MAX) -> None:
         expect(self.page.get_by_role("heading", level=1)).to_have_text(heading)
-        expect(self.page.locator(".live")).to_contain_text("Updated")
+        expect(self.page.locator(".live")).to_contain_text("Updated", timeout=seconds * 1000)
 
     def sign_in(self, email: str, password: str) -> None:
         self.page.goto(f"{self.address}/console")
