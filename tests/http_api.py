@@ -33,6 +33,7 @@ from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.health import Health
+from trainyard.application.scheduling.expedite import Expedite
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
@@ -309,6 +310,9 @@ class Api:
             "overview": lambda: Overview(explain=explain),
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
+            "expedite": lambda: Expedite(
+                scheduler=self.service.scheduler, explain=explain, bell=self.service.bell
+            ),
             "policy_changes": lambda: policy_changes,
             "settings_changes": lambda: SettingsChanges(policies=self.service.policies, updates=self.updates),
             "journal": lambda: self.journal,

@@ -214,6 +214,11 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
         assert get(harness, "/v1/service", token)[0] == 404
         status, why = get(harness, f"{path}/why", token)
         assert (status, why["waiting"]["reason"]) == (200, "the provider has paused trainings")
+        expedite = f"/v1/service/requests/{request_id}/expedite"
+        assert post(harness, expedite, token, {"reason": "a test"})[0] == 404
+        assert post(harness, expedite, operator, {"reason": "a test"})[0] == 409, (
+            "it cannot go, whatever its place"
+        )
         action = {"action": "cancel", "filter": {"state": "QUEUED"}}
         expected = eventually(lambda: post(harness, f"{root}/bulk-actions", token, action | {"dry_run": True})[1])
         assert expected["request_ids"] == [request_id]
@@ -232,12 +237,14 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     finally:
         assert post(harness, "/v1/service/resume", operator, paused) == (204, None)
     policy = get(harness, "/v1/service/policy", operator)[1]
-    text = policy["text"].replace("quiet_period_seconds: 0", "quiet_period_seconds: 1")
+    text = policy["text"].replace("quiet_period_seconds: 0", "quiet_period_seconds: 300")
+    text = text.replace("delay_max_seconds: 0", "delay_max_seconds: 300")
     checked = post(harness, "/v1/service/policy/check", operator, {"text": text})[1]
-    assert (checked["from_version"], "+quiet_period_seconds: 1" in checked["diff"]) == (policy["version"], True)
-    change = {"text": policy["text"] + "# applied by the API\n", "after": policy["version"], "note": "a comment"}
+    assert (checked["from_version"], "+quiet_period_seconds: 300" in checked["diff"]) == (policy["version"], True)
+    change = {"text": text, "after": policy["version"], "note": "no hurry"}
     status, applied = post(harness, "/v1/service/policy", operator, change)
-    assert (status, applied["version"], applied["note"]) == (200, policy["version"] + 1, "a comment"), applied
+    assert (status, applied["version"], applied["note"]) == (200, policy["version"] + 1, "no hurry"), applied
+    check_expedite(harness, root, token, operator)
     assert post(harness, "/v1/service/policy", operator, change) == (200, applied), "it is in force already"
     second = change | {"text": policy["text"] + "# of another operator\n"}
     assert post(harness, "/v1/service/policy", operator, second)[0] == 409, "the second operator is told"
@@ -277,6 +284,19 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
     for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
         assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
+
+
+def check_expedite(harness: Harness, root: str, token: str, operator: str) -> None:
+    """While the files of a data set wait for newer ones, put the request of one first, and cancel it."""
+    file = {"data_set": "wine", "name": "newer.csv", "size_bytes": len(WINE)}
+    put(post(harness, f"{root}/uploads", token, file)[1]["url"], WINE)
+    waiting = eventually(lambda: get(harness, f"{root}/requests?state=QUEUED", token)[1]["items"])
+    request_id = waiting[0]["request_id"]
+    path = f"{root}/requests/{request_id}"
+    expedite = f"/v1/service/requests/{request_id}/expedite"
+    status, answer = post(harness, expedite, operator, {"reason": "a test"})
+    assert (status, answer.get("why")) == (200, "a test"), answer
+    assert post(harness, f"{path}/cancel", token, None)[0] in (200, 202, 204)
 
 
 def check_settings(harness: Harness, root: str, token: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, tenant
+from tests.build import NOW, policy, tenant, tier
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.overview import Overview
 from trainyard.application.scheduling.dispatch import PassRecord
@@ -167,6 +167,43 @@ def test_a_pause_of_nothing_is_refused(api: Api, body: dict[str, Any], status: i
     answered, problem = api.post("/v1/service/pause", body, "operators")
     assert (answered, reason in problem["detail"]) == (status, True), problem
     assert api.store.items == before
+
+
+def test_an_operator_puts_a_waiting_request_first_once(api: Api) -> None:
+    waiting = [api.enlist(number).request_id for number in range(1, 4)]
+    path = f"/v1/service/requests/{waiting[2]}/expedite"
+    rung = len(api.service.bell.rings)  # type: ignore[attr-defined]
+    status, answer = api.post(path, {"reason": "an audit at noon"}, "operators")
+    assert status == 200
+    assert (answer["request_id"], answer["tenant_id"], answer["tier"]) == (waiting[2], "acme", "basic")
+    assert (answer["by"], answer["why"]) == ("operator s", "an audit at noon")
+    assert len(api.service.bell.rings) == rung + 1  # type: ignore[attr-defined]
+    assert api.post(path, {"reason": "again"}, "operators") == (200, answer), "it is first already"
+    assert "audit" not in str(api.get(f"/v1/tenants/acme/requests/{waiting[2]}")), "the provider's business"
+    api.admit(policy(tier(quota=1), running_max=1))
+    assert [each["request_id"] for each in get(api, "/v1/service/running")[1]["items"]] == [waiting[2]]
+    status, problem = api.post(path, {"reason": "again"}, "operators")
+    assert (status, "only what waits can be expedited" in problem["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("reason", [None, "", "a\nb", "x" * 201, 7])
+def test_a_request_is_expedited_with_a_reason_alone(api: Api, reason: Any) -> None:
+    path, before = f"/v1/service/requests/{api.enlist(1).request_id}/expedite", dict(api.store.items)
+    body = {} if reason is None else {"reason": reason}
+    status, problem = api.post(path, body, "operators")
+    assert (status, "reason" in problem["detail"]) == (400, True), problem
+    assert api.store.items == before
+
+
+def test_what_does_not_exist_or_cannot_start_is_not_expedited(api: Api) -> None:
+    for missing in ("f" * 32, "x"):
+        assert api.post(f"/v1/service/requests/{missing}/expedite", {"reason": "x"}, "operators")[0] == 404
+    path = f"/v1/service/requests/{api.enlist(1).request_id}/expedite"
+    for group in ("viewers", "tenant-admins"):
+        assert api.post(path, {"reason": "x"}, group)[0] == 404
+    assert api.post("/v1/service/pause", {"what": "tenant", "name": "acme"}, "operators")[0] == 204
+    status, problem = api.post(path, {"reason": "x"}, "operators")
+    assert (status, "cannot go, whatever its place" in problem["detail"]) == (409, True), problem
 
 
 POLICY = """

@@ -528,6 +528,19 @@ def test_an_operator_pauses_with_a_reason_and_resumes(browser: Browser, server: 
         expect(visit.page.locator("tbody").first).not_to_contain_text("paused")
 
 
+def test_an_operator_expedites_a_waiting_request(browser: Browser, server: ConsoleServer) -> None:
+    waiting = server.api.enlist(77).request_id
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{waiting}", f"Request {waiting[:8]}")
+        visit.page.get_by_role("button", name="Expedite").click()
+        dialog = visit.page.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("an audit at <b>noon</b>")
+        dialog.get_by_role("button", name="Expedite").click()
+        expect(visit.page.locator("main")).to_contain_text("an audit at <b>noon</b>")
+    (expedited,) = server.api.service.scheduler.tables.ledger.read().expedited
+    assert (expedited.request_id, expedited.why) == (waiting, "an audit at <b>noon</b>")
+
+
 def test_many_tenants_are_shown_in_pages(browser: Browser, server: ConsoleServer) -> None:
     from tests.build import tenant
 

@@ -8,6 +8,7 @@ import { explained } from "./prospect.js";
 import { runsOf } from "./runs.js";
 
 const MODEL = /model-package\/.*\/([0-9]+)$/;
+const REASON_LENGTH_MAX = 200;
 const CAN_BE_TRIED_AGAIN = ["FAILED", "STOPPED", "CANCELLED", "REJECTED"];
 
 export function show(view, context) {
@@ -21,10 +22,11 @@ export function show(view, context) {
   const details = el("div", { class: "details" });
   const status = el("div", { role: "status" });
   const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
+  const first = el("button", { type: "button", hidden: true }, "Expedite");
   const retry = el("button", { type: "button", hidden: true }, "Try again");
   waiting.hidden = true;
   view.append(
-    panel("State", summary, el("div", { class: "buttons more" }, cancel, retry), status),
+    panel("State", summary, el("div", { class: "buttons more" }, cancel, first, retry), status),
     waiting,
     passes.element,
     panel("History", history),
@@ -39,6 +41,7 @@ export function show(view, context) {
     fill(history, steps(request));
     fill(details, facts(request, link));
     cancel.hidden = !mayChange || !isActive(request.state);
+    first.hidden = !mayChange || !isOfService || request.state !== "QUEUED";
     retry.hidden = !mayChange || !CAN_BE_TRIED_AGAIN.includes(request.state);
     waiting.hidden = why === null;
     fill(reasons, why ? explained(why) : []);
@@ -59,6 +62,26 @@ export function show(view, context) {
         return;
       await post(at`tenants/${tenant}/requests/${id}/cancel`);
       status.replaceChildren(banner("good", "The request is cancelled; if it runs, it ends within minutes."));
+      await context.reload();
+    }),
+  );
+  first.addEventListener("click", () =>
+    act(first, status, async () => {
+      const text = [
+        el("p", {}, "It becomes the first of its tier, at most every fourth that starts there. No limit changes."),
+      ];
+      const control = el("input", { required: true, maxlength: REASON_LENGTH_MAX, size: "40" });
+      const answer = await ask({
+        title: "Expedite this request?",
+        text,
+        fields: { reason: { label: "Reason", control, hint: "Shown to operators, with your name" } },
+        action: "Expedite",
+        submit: (values) => post(at`service/requests/${id}/expedite`, values),
+      });
+      if (!answer) return;
+      status.replaceChildren(
+        banner("good", `It is first in tier ${answer.tier} (by ${answer.by}: ${answer.why}).`),
+      );
       await context.reload();
     }),
   );

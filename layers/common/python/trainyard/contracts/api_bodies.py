@@ -108,6 +108,16 @@ class PauseBody(ResumeBody):
     ] = ""
 
 
+class ExpediteBody(_Body):
+    """Why a request is to be first in its tier."""
+
+    reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
+        Field(description="Stored with the request, and shown until it is admitted"),
+    ]
+
+
 class PolicyBody(_Body):
     """A policy that is not in force."""
 

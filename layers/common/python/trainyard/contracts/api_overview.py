@@ -12,6 +12,7 @@ from trainyard.application.scheduling.explain import BudgetAccount, Upcoming, cu
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
+from trainyard.domain.scheduling import Expedited
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.policies import PolicyVersion
 
@@ -103,6 +104,17 @@ class TenantList(_Answer):
 
     items: list[TenantAnswer]
     next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
+
+
+class ExpeditedAnswer(_Answer):
+    """A waiting request that is first in its tier, who put it there, and why."""
+
+    request_id: str
+    tenant_id: str
+    tier: str
+    by: str
+    why: str
+    at: Annotated[datetime, Field(description="Of the first call, if it had been expedited before")]
 
 
 class PolicySummary(_Answer):
@@ -286,6 +298,17 @@ def _costs_row(row: CostRow) -> ServiceCostsRow:
 
 def policy_summary_of(version: PolicyVersion) -> PolicySummary:
     return PolicySummary(version=version.version, applied_at=version.applied_at, by=version.by, note=version.note)
+
+
+def expedited_of(expedited: Expedited) -> ExpeditedAnswer:
+    return ExpeditedAnswer(
+        request_id=expedited.request_id,
+        tenant_id=expedited.tenant_id,
+        tier=expedited.tier,
+        by=expedited.by,
+        why=expedited.why,
+        at=expedited.at,
+    )
 
 
 def policy_of(version: PolicyVersion) -> PolicyAnswer:

@@ -11,9 +11,10 @@ from trainyard.application.billing.reports import By, cost_report
 from trainyard.application.scheduling.policy_changes import differences
 from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
-from trainyard.contracts.api_bodies import PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
+from trainyard.contracts.api_bodies import ExpediteBody, PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
 from trainyard.contracts.api_overview import (
     BudgetList,
+    ExpeditedAnswer,
     HealthAnswer,
     PolicyAnswer,
     PolicyCheck,
@@ -25,6 +26,7 @@ from trainyard.contracts.api_overview import (
     TenantList,
     WhatIfAnswer,
     budgets_of,
+    expedited_of,
     health_of,
     policy_of,
     policy_summary_of,
@@ -222,6 +224,21 @@ def list_passes(request_id: str) -> PassList:
     hours = (now, now - timedelta(hours=1))
     records = (record for hour in hours for record in admitter.pass_records(hour, limit=PASSES_READ_MAX))
     return PassList(items=list(islice(passes_of(records, request), PASSES_SHOWN_MAX)))
+
+
+@router.post(
+    "/v1/service/requests/<request_id>/expedite",
+    summary="Put a waiting request first in its tier",
+    responses=results(ExpeditedAnswer),
+)
+def expedite(request_id: str, body: ExpediteBody) -> ExpeditedAnswer:
+    """At most every fourth admission of a tier is such a one, and no limit changes. Idempotent."""
+    principal = allow_service(Access.CHANGE_SERVICE)
+    is_id = REQUEST_ID.fullmatch(request_id) is not None
+    if not is_id or bootstrap.explain().scheduler.tables.requests.get(request_id) is None:
+        raise NotFound
+    now = datetime.now(UTC)
+    return expedited_of(bootstrap.expedite().expedite(request_id, now, by=principal.signature, why=body.reason))
 
 
 @router.get("/v1/service/health", summary="What is wrong with the service", responses=answers(HealthAnswer))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.trainings import Trainings
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.health import Health
+    from trainyard.application.scheduling.expedite import Expedite
     from trainyard.application.scheduling.explain import Explain
     from trainyard.application.scheduling.pauses import Pauses
     from trainyard.application.scheduling.policy_changes import PolicyChanges
@@ -136,6 +137,14 @@ def pauses() -> Pauses:
     return Pauses(
         policies=policies_of(settings), tenants=tenants(), scheduler=scheduler_of(settings), bell=bell_of(settings)
     )
+
+
+@cache
+def expedite() -> Expedite:
+    from trainyard.application.scheduling.expedite import Expedite
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table")
+    return Expedite(scheduler=scheduler_of(settings), explain=explain(), bell=bell_of(settings))
 
 
 @cache
