@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+import cli.costs
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
 from trainyard.adapters.aws.billing import SageMakerEndpoints
@@ -28,6 +29,17 @@ def served(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
     return {view["version"]: view for view in json.loads(capsys.readouterr().out)}
 
 
+BOOKED_AFTER = timedelta(hours=2)
+
+
+class Later(datetime):
+    """A clock of the time when the running hour is booked, which may be another day."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + BOOKED_AFTER
+
+
 def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str) -> dict[str, Any]:
     """Return a tenant's costs after the hour is booked, as the billing function does once it is over."""
     answer = harness.cloud.client("lambda").invoke(FunctionName=harness.outputs["BillingFunction"], Payload=b"{}")
@@ -38,7 +50,7 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
         prices=prices_of(harness.deployment.region),
         tier_of=lambda name: harness.deployment.tenant(name).tier,
     )
-    booking.book_due(datetime.now(UTC) + timedelta(hours=2), lambda: False)
+    booking.book_due(datetime.now(UTC) + BOOKED_AFTER, lambda: False)
 
     def charged() -> bool:
         reconciler = harness.outputs["ReconcilerFunction"]
@@ -95,7 +107,7 @@ def trained(harness: Harness, bucket: str, tenant_id: str, count: int) -> None:
 
 
 def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
-    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_models = {"detail-type": [{"prefix": "Model "}], "detail": {"tenant_id": ["vintner"]}}
     bus, seen = harness.listen("vintner-models", of_models), set[tuple[str, str, int]]()
@@ -127,7 +139,9 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     assert costs["calls"] == 2
     assert 0 < Decimal(costs["inference_usd"]) < Decimal("0.115")
     capsys.readouterr()
-    assert harness.run("costs") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(cli.costs, "datetime", Later)
+        assert harness.run("costs", "--month", f"{datetime.now(UTC):%Y-%m}") == 0
     assert re.search(r"endpoints: \d+ hours?, [\d.]+ USD, of which [\d.]+ were idle", capsys.readouterr().out)
     own = served(harness, capsys, "vintner")[1]
     assert asked_directly(harness, capsys, "vintner", own) == 3

@@ -39,9 +39,9 @@ _IF_DATA = "correct the data if the reason names something in it, and upload it 
 
 _ADVICE = {
     State.FAILED: _IF_DATA,
-    State.STOPPED: "upload the data again to train on it, or ask the provider why it was stopped",
+    State.STOPPED: "try it again, upload the data again, or ask the provider why it was stopped",
     State.SUPERSEDED: "follow the newer request, which superseded_by names",
-    State.CANCELLED: "upload the data again to train on it",
+    State.CANCELLED: "try it again, or upload the data again",
     State.REJECTED: _IF_DATA,
 }
 """What a tenant can do about an end without a model."""
