@@ -542,7 +542,11 @@ class SageMakerService:
         job = next((job for job in list(self._jobs.values()) if job.arn == arn), None)
         if job is not None:
             return {"Tags": job.request.get("Tags", [])}
-        return {"Tags": self._backend().list_tags(arn)[0]}
+        try:
+            return {"Tags": self._backend().list_tags(arn)[0]}
+        except AttributeError as error:  # how moto fails for what is not there, perhaps no longer
+            kind = arn.rpartition(":")[2].partition("/")[0]
+            raise ApiError("ValidationException", f'Could not find {kind} "{arn}".') from error
 
     def add_tags(self, request: Answer) -> Answer:
         arn, tags = request["ResourceArn"], request["Tags"]

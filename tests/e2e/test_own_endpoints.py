@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_serving import ROWS, WINE, given_up, runtime_of, served, trained
+from trainyard.adapters.aws.absence import is_absent
 from trainyard.adapters.aws.billing import SageMakerEndpoints
 from trainyard.adapters.aws.container_endpoint import SageMakerContainerEndpoint
 from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_history
@@ -33,13 +34,17 @@ MODES = {
 def endpoints(harness: Harness, tenant_id: str) -> dict[str, str]:
     """Return the endpoints that are tagged as a tenant's, with their status."""
     sagemaker = harness.cloud.client("sagemaker")
-    listed = sagemaker.list_endpoints(NameContains="trainyard-own-", MaxResults=100)["Endpoints"]
-    return {
-        each["EndpointName"]: each["EndpointStatus"]
-        for each in listed
-        if {"Key": "trainyard:tenant", "Value": tenant_id}
-        in sagemaker.list_tags(ResourceArn=each["EndpointArn"])["Tags"]
-    }
+    own = {}
+    for each in sagemaker.list_endpoints(NameContains="trainyard-own-", MaxResults=100)["Endpoints"]:
+        try:
+            tags = sagemaker.list_tags(ResourceArn=each["EndpointArn"])["Tags"]
+        except ClientError as error:
+            if not is_absent(error):
+                raise
+            continue  # it was deleted since it was listed
+        if {"Key": "trainyard:tenant", "Value": tenant_id} in tags:
+            own[each["EndpointName"]] = each["EndpointStatus"]
+    return own
 
 
 def containers_of(harness: Harness) -> MultiContainerHost:
@@ -99,6 +104,11 @@ def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     assert predicted()["version"] == 1
     assert second in removed_at(harness, datetime.now(UTC))
     eventually(lambda: endpoints(harness, tenant_id) == {first: "InService"})
+    sagemaker = harness.cloud.client("sagemaker")
+    removed = sagemaker.describe_endpoint(EndpointName=first)["EndpointArn"].replace(first, second)
+    with pytest.raises(ClientError) as refused:
+        sagemaker.list_tags(ResourceArn=removed)
+    assert is_absent(refused.value), "as SageMaker says it, and not an error of its own"
     assert predicted()["version"] == 1
     _calls_its_own_endpoint_alone(harness, capsys, tenant_id, mode, first)
     _keeps_the_live_version_when_the_next_one_fails(harness, capsys, tenant_id, MODES[mode])
