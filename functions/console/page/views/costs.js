@@ -7,6 +7,17 @@ import { table } from "../table.js";
 
 const SECONDS = 60;
 
+/** Columns of what something cost in a month. */
+export const AMOUNTS = [
+  { title: "Runs", class: "number", cell: (row) => count(row.runs) },
+  { title: "Succeeded", class: "number", cell: (row) => count(row.succeeded) },
+  { title: "Failed", class: "number", cell: (row) => count(row.failed) },
+  { title: "Stopped", class: "number", cell: (row) => count(row.stopped) },
+  { title: "Cost of runs", class: "number", cell: (row) => usd(row.usd) },
+  { title: "Predictions", class: "number", cell: (row) => count(row.calls) },
+  { title: "Cost of predictions", class: "number", cell: (row) => usd(row.inference_usd) },
+];
+
 export function show(view, context) {
   const { tenant, query, setQuery } = context;
   const months = lastMonths();
@@ -19,16 +30,7 @@ export function show(view, context) {
   const list = table({
     key: (row) => row.data_set ?? "",
     empty: "There are no costs in this month.",
-    columns: [
-      { title: "Data set", head: true, cell: (row) => row.data_set ?? "All" },
-      { title: "Runs", class: "number", cell: (row) => count(row.runs) },
-      { title: "Succeeded", class: "number", cell: (row) => count(row.succeeded) },
-      { title: "Failed", class: "number", cell: (row) => count(row.failed) },
-      { title: "Stopped", class: "number", cell: (row) => count(row.stopped) },
-      { title: "Cost of runs", class: "number", cell: (row) => usd(row.usd) },
-      { title: "Predictions", class: "number", cell: (row) => count(row.calls) },
-      { title: "Cost of predictions", class: "number", cell: (row) => usd(row.inference_usd) },
-    ],
+    columns: [{ title: "Data set", head: true, cell: (row) => row.data_set ?? "All" }, ...AMOUNTS],
   });
   const status = el("div", { role: "status" });
   const statement = el("button", { type: "button" }, "Download the statement");

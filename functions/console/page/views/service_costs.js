@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { el, field, fill, panel, select } from "../dom.js";
 import { count, figures, lastMonths, many, usd } from "../format.js";
 import { table } from "../table.js";
+import { AMOUNTS } from "./costs.js";
 
 const LIMIT = 100;
 const SECONDS = 60;
@@ -93,15 +94,6 @@ function listOf(by, linkOf) {
   return table({
     key: (row) => `${by()} ${row.name}${row.isTotal ? " (all)" : ""}`,
     empty: "There are no costs in this month.",
-    columns: [
-      { title: "Name", head: true, cell: name },
-      { title: "Runs", class: "number", cell: (row) => count(row.runs) },
-      { title: "Succeeded", class: "number", cell: (row) => count(row.succeeded) },
-      { title: "Failed", class: "number", cell: (row) => count(row.failed) },
-      { title: "Stopped", class: "number", cell: (row) => count(row.stopped) },
-      { title: "Cost of runs", class: "number", cell: (row) => usd(row.usd) },
-      { title: "Predictions", class: "number", cell: (row) => count(row.calls) },
-      { title: "Cost of predictions", class: "number", cell: (row) => usd(row.inference_usd) },
-    ],
+    columns: [{ title: "Name", head: true, cell: name }, ...AMOUNTS],
   });
 }
