@@ -1,21 +1,16 @@
 """What serves a tenant's models: aliases and versions."""
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
-from trainyard.adapters.aws.serving import SageMakerPackages
+from trainyard.adapters.aws.serving import SageMakerPackages, StateMachinePromotions
 from trainyard.adapters.aws.store import backoff
-from trainyard.application.serving.promotion import Promoter
-from trainyard.domain.aliases import Alias, rolled_back, stopped
-from trainyard.domain.errors import Refused
+from trainyard.application.serving.deployed_models import DeployedModels
+from trainyard.domain.aliases import Alias, percent_of
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -50,68 +45,28 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def roll_back(deployment: Deployment, arguments: Arguments) -> Answer:
     """Take a version out of service at once: one in test, a canary, or the live one, as `rolled_back` says."""
-    now = datetime.now(UTC)
-    tenant = deployment.tenant(arguments.tenant_id)
-    return _answer(
-        aliases_of(deployment).change(
-            tenant.tenant_id, arguments.data_set, lambda alias: rolled_back(alias, arguments.version, now), now
-        )
-    )
+    tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
+    return _answer(_models(deployment).roll_back(tenant.tenant_id, arguments.data_set, arguments.version, now))
 
 
 def promote(deployment: Deployment, arguments: Arguments) -> Answer:
     """Let a canary answer all calls, or let a version in test answer calls in production."""
     tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
-    aliases, versions = aliases_of(deployment), versions_of(deployment)
-    version = versions.get(tenant.tenant_id, arguments.data_set, arguments.version)
-    if version is None:
-        raise Refused(
-            f"there is no version {arguments.version} of {arguments.data_set}: trainyard serving show "
-            f"{tenant.tenant_id}"
-        )
-    promoter = Promoter(aliases=aliases, versions=versions, calls=deployment.inference_book)
-    if aliases.get(tenant.tenant_id, version.data_set).testing == version.version:
-        package = SageMakerPackages().get(version.package_arn)
-        if package is None or not package.is_approved:
-            raise Refused(
-                f"version {version.version} is not approved any more: trainyard models approve "
-                f"{tenant.tenant_id} {version.version}"
-            )
-        alias = promoter.release(version, now)
-    else:
-        alias = promoter.promote(version, now)
-    return _answer(alias, *_followed_up(deployment, version, alias))
-
-
-def _followed_up(deployment: Deployment, version: ModelVersion, alias: Alias) -> Iterator[str]:
-    """Have a canary judged each minute, and older models removed; yield why that cannot be.
-
-    The timer's search judges too, but only now and then.
-    """
-    try:
-        deployment.client("stepfunctions").start_execution(
-            stateMachineArn=deployment.outputs["DeployModelMachine"],
-            name=f"promoted-{alias.revision}",
-            input=json.dumps({"detail": {"ModelPackageArn": version.package_arn}}),
-        )
-    except deployment.client("stepfunctions").exceptions.ExecutionAlreadyExists:
-        return
-    except ClientError as error:  # the promotion has been made
-        code = error.response["Error"]["Code"]
-        todo = "older models are not removed" if alias.canary is None else "it is judged now and then only"
-        yield f"{todo}: the run of deploy-model was refused ({code})"
+    promotion = _models(deployment).promote(tenant.tenant_id, arguments.data_set, arguments.version, now)
+    if promotion.error is None:
+        return _answer(promotion.alias)
+    has_canary = promotion.alias.canary is not None
+    todo = "it is judged now and then only" if has_canary else "older models are not removed"
+    return _answer(promotion.alias, f"{todo}: the run of deploy-model was refused ({promotion.error})")
 
 
 def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     """Refuse all calls for a data set; only with --yes, else say what would be stopped."""
-    tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
-    alias = aliases_of(deployment).get(tenant.tenant_id, arguments.data_set)
-    of_alias = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
-    versions = [version for version in of_alias if version is not None]
-    if arguments.yes and versions:
-        aliases_of(deployment).change(
-            tenant.tenant_id, arguments.data_set, lambda before: stopped(before, now), now
-        )
+    tenant, models = deployment.tenant(arguments.tenant_id), _models(deployment)
+    if arguments.yes:
+        versions = models.stop(tenant.tenant_id, arguments.data_set, datetime.now(UTC))
+    else:
+        versions = models.to_stop(tenant.tenant_id, arguments.data_set)
     named = f"{counted(len(versions), 'version')} of {arguments.data_set} ({', '.join(map(str, versions))})"
     if not versions:
         line = f"no version of {arguments.data_set} answers calls"
@@ -122,6 +77,16 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(
         data={"data_set": arguments.data_set, "versions": versions, "stopped": bool(arguments.yes and versions)},
         lines=[line],
+    )
+
+
+def _models(deployment: Deployment) -> DeployedModels:
+    return DeployedModels(
+        aliases=aliases_of(deployment),
+        versions=versions_of(deployment),
+        packages=SageMakerPackages(),
+        calls=deployment.inference_book,
+        runs=StateMachinePromotions(machine_arn=deployment.outputs["DeployModelMachine"]),
     )
 
 
@@ -146,7 +111,7 @@ def _view(version: ModelVersion, alias: Alias | None) -> dict[str, Any]:
         "version": version.version,
         "mode": version.serving.mode.value,
         "state": version.state.value,
-        "percent": _percent(version, alias),
+        "percent": percent_of(alias, version.version) if alias is not None else 0,
         "in_test": alias is not None and version.version == alias.testing,
         "since": version.since,
         "latency_ms": version.latency_ms,
@@ -158,19 +123,12 @@ def _view(version: ModelVersion, alias: Alias | None) -> dict[str, Any]:
 
 
 def _share(version: ModelVersion, alias: Alias | None) -> str | None:
-    percent = _percent(version, alias)
-    if percent:
-        return f"{percent} %"
     if alias is None:
         return None
+    percent = percent_of(alias, version.version)
+    if percent:
+        return f"{percent} %"
     return {alias.previous: "on roll-back", alias.testing: "in test"}.get(version.version)
-
-
-def _percent(version: ModelVersion, alias: Alias | None) -> int:
-    """Return the share of calls that a version answers."""
-    if alias is None or version.version not in (alias.live, alias.canary):
-        return 0
-    return alias.canary_percent if version.version == alias.canary else 100 - alias.canary_percent
 
 
 def aliases_of(deployment: Deployment) -> Aliases:

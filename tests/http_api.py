@@ -37,12 +37,14 @@ from trainyard.application.scheduling.expedite import Expedite
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
+from trainyard.application.serving.deployed_models import DeployedModels
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.bulk_actions import BulkAction, BulkKind
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import JobFacts
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request
@@ -54,6 +56,7 @@ from trainyard.persistence.book import Book, Totals, booking_keys, bookings
 from trainyard.persistence.bulk_actions import BulkActions
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import REUSED, IdempotencyKeys
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.journal import Journal
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
@@ -191,6 +194,20 @@ class MemoryPredictions:
         return {"predictions": ["yes"], "version": 3, "milliseconds": 5}
 
 
+class MemoryPromotionRuns:
+    """Runs that follow promotions up."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        """Model packages."""
+        self.error: str | None = None
+
+    def start(self, package_arn: str, revision: str) -> str | None:
+        if self.error is None:
+            self.started.append(package_arn)
+        return self.error
+
+
 DESCRIPTION: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 OPERATIONS = [
     (method.upper(), path, operation)
@@ -290,6 +307,14 @@ class Api:
             clock=lambda: NOW,
             pause=self.waited.append,
         )
+        self.promotions = MemoryPromotionRuns()
+        self.deployed_models = DeployedModels(
+            aliases=Aliases(self.store, lambda _: None),
+            versions=ModelVersions(self.store),
+            packages=self.packages,
+            calls=InferenceBook(store=self.store, retention=timedelta(days=400)),
+            runs=self.promotions,
+        )
         models = Models(
             packages=self.packages,
             arn_of=arn_of,
@@ -334,6 +359,7 @@ class Api:
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,
+            "deployed_models": lambda: self.deployed_models,
             "predictions": lambda: self.predictions,
         }.items():
             monkeypatch.setattr(bootstrap, name, value)
@@ -389,6 +415,34 @@ class Api:
         )
         self.packages.packages[package.arn] = package
         return package
+
+    def deploy(
+        self,
+        version: int,
+        tenant_id: str = "acme",
+        data_set: str = "churn",
+        state: VersionState = VersionState.READY,
+        **roles: Any,
+    ) -> ModelVersion:
+        """Store a deployed version, and what its data set's alias says then: nothing else than its `roles`."""
+        package = self.register(version, tenant_id)
+        deployed = ModelVersion(
+            tenant_id=tenant_id,
+            data_set=data_set,
+            version=version,
+            package_arn=package.arn,
+            request_id=package.request_id,
+            model_uri=package.model_uri,
+            state=state,
+            since=NOW,
+            approved_at=NOW,
+            endpoint="shared",
+        )
+        ModelVersions(self.store).put(deployed)
+        self.deployed_models.aliases.change(
+            tenant_id, data_set, lambda alias: replace(alias, **(roles or {"live": version})), NOW
+        )
+        return deployed
 
     def bulk_action(
         self, owner: str, request_ids: Sequence[str], kind: BulkKind = BulkKind.CANCEL, **changes: Any

@@ -8,7 +8,18 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.entrypoints.api import bulk_actions, costs, data_sets, events, me, models, requests, runs, tenant
+from trainyard.entrypoints.api import (
+    bulk_actions,
+    costs,
+    data_sets,
+    deployments,
+    events,
+    me,
+    models,
+    requests,
+    runs,
+    tenant,
+)
 from trainyard.entrypoints.api.calls import logger
 from trainyard.entrypoints.api.http import resolver_of, respond
 
@@ -21,6 +32,7 @@ app = resolver_of(
     bulk_actions.router,
     events.router,
     models.router,
+    deployments.router,
     costs.router,
 )
 

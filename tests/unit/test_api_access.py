@@ -36,6 +36,7 @@ OF_SERVICE = {
     "/v1/service/policies/0": "",
     "/v1/service/costs": "?by=tier",
     "/v1/service/health": "",
+    "/v1/service/deployments": "?limit=5",
     "/v1/service/budgets": "?limit=5",
     f"/v1/service/requests/{1:032x}/passes": "",
     "/v1/service/bulk-actions": "?limit=5",
@@ -80,6 +81,9 @@ BODIES: dict[str, Any] = {
     "/v1/service/dead-letters/trainyard-status-dlq/drop": {"all": True},
     "/v1/service/dead-letters/{queue}/redrive": {},
     "/v1/service/dead-letters/{queue}/drop": {"all": True},
+    "/v1/tenants/{tenant_id}/deployments/{data_set}/promote": {"version": "{version}"},
+    "/v1/tenants/{tenant_id}/deployments/{data_set}/roll-back": {"version": "{version}"},
+    "/v1/tenants/{tenant_id}/deployments/{data_set}/stop": {},
     "/v1/tenants/{tenant_id}/settings": {"data_set": "churn", "changes": {"priority": 3}},
     "/v1/tenants/{tenant_id}/bulk-actions": {"action": "cancel", "filter": {}, "dry_run": True},
     "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
@@ -108,6 +112,12 @@ def change_of(api: Api, tenant_id: str, number: int) -> str:
     return change_id
 
 
+def body_of(path: str, things: dict[str, str]) -> Any:
+    """Return what is sent to a path about what it names."""
+    body = BODIES.get(path)
+    return {"version": int(things["version"])} if body == {"version": "{version}"} else body
+
+
 def as_described(path: str) -> str:
     """Return how the description of the API names a path."""
     for pattern, name in PATTERNS.items():
@@ -118,7 +128,7 @@ def as_described(path: str) -> str:
 def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
     """Make what paths name, of one tenant."""
     request = api.enlist(number, tenant_id=tenant_id)
-    api.register(number, tenant_id)
+    api.deploy(number, tenant_id, live=number, previous=number + 100)
     upload = api.storage.in_parts(api.tenants.get(tenant_id), "incoming/churn/a.csv", [1])  # type: ignore[arg-type]
     assert upload.upload_id is not None
     return {
@@ -156,7 +166,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
         for tenant_id, (owner, of_owner) in product(TENANTS, [*things.items(), ("", nothing)]):
             before = dict(api.store.items)
             called = path.format(tenant_id=tenant_id, **of_owner) + QUERIES.get(path, "")
-            body = BODIES.get(path)
+            body = body_of(path, of_owner)
             status, answer = api.post(called, body, group) if method == "POST" else api.get(called, group)
             tried += 1
             is_allowed = tenant_id in sees and (not changes or group in MAY_CHANGE)
@@ -184,7 +194,7 @@ def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
         for method, path, _ in OPERATIONS:
             if method == "POST" and path not in READS_BY_POST:
                 called = path.format(tenant_id="acme", **things)
-                assert api.post(called, BODIES.get(path), group) == (404, NOT_FOUND), (group, path)
+                assert api.post(called, body_of(path, things), group) == (404, NOT_FOUND), (group, path)
     assert not api.retrainings.asked
     assert not api.predictions.asked
     assert api.packages.get(api.register(1).arn).is_pending  # type: ignore[union-attr]

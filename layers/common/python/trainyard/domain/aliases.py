@@ -195,7 +195,7 @@ def rolled_back(alias: Alias, version: int, now: datetime) -> Alias:
     if version == alias.live:
         if alias.previous is None:
             raise Refused(
-                f"{alias.data_set} has no earlier version to go back to; `trainyard serving stop` ends all calls"
+                f"{alias.data_set} has no earlier version to go back to; stop its deployment to end all calls"
             )
         return _withdrawing(replace(alias, live=alias.previous, previous=None), version, now)
     if version in alias.withdrawn:
@@ -256,6 +256,13 @@ def answering(alias: Alias, call_key: str, environment: Environment = Environmen
     digest = sha256(f"{alias.tenant_id}/{alias.data_set}/{alias.canary}/{call_key}".encode()).digest()
     part = int.from_bytes(digest[:8], "big") % SHARES
     return alias.canary if part < alias.canary_percent * SHARES // 100 else alias.live
+
+
+def percent_of(alias: Alias, version: int) -> int:
+    """Return the share of the calls in production that a version answers."""
+    if version not in (alias.live, alias.canary):
+        return 0
+    return alias.canary_percent if version == alias.canary else 100 - alias.canary_percent
 
 
 def in_use(alias: Alias) -> frozenset[int]:

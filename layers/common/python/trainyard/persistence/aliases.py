@@ -1,5 +1,8 @@
 """Aliases of data sets' models, one item each, under `serving#<tenant>` / `alias#<data set>`.
 
+The aliases of all tenants are listed under `serving#` / `alias#<tenant>#<data set>`. An item of the list is
+written when its alias is made, and has no content: what answers is read from the alias itself.
+
 What a change does to versions is left in the outbox with it, and is announced from there.
 
 Every change is made on what was read, and written on condition that nothing was written since: of two changes made
@@ -10,7 +13,7 @@ alias that was removed and made anew is never taken for the new one.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from trainyard.domain.alias_events import events_between
@@ -18,13 +21,28 @@ from trainyard.domain.aliases import Alias
 from trainyard.domain.errors import Conflict
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.outbox import model_entry
-from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, listed
+from trainyard.persistence.store import Absent, Cursor, Delete, Is, Item, Key, Put, Store, listed
+from trainyard.persistence.transactions import read_items
 
 TRIES_MAX = 8
+ALL_TENANTS = "serving#"
+"""The partition that lists the aliases of all tenants."""
 
 
 def alias_key(tenant_id: str, data_set: str) -> Key:
     return Key("scheduler", (("pk", f"serving#{tenant_id}"), ("sk", f"alias#{data_set}")))
+
+
+def _listing_key(tenant_id: str, data_set: str) -> Key:
+    return Key("scheduler", (("pk", ALL_TENANTS), ("sk", f"alias#{tenant_id}#{data_set}")))
+
+
+class AliasPage(NamedTuple):
+    """Some of the aliases of all tenants, by tenant and data set."""
+
+    aliases: list[Alias]
+    cursor: Cursor | None
+    """None when nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +61,15 @@ class Aliases:
         partition = f"serving#{tenant_id}"
         yield from map(_alias_from, listed(self.store, "scheduler", partition, above="alias#", below="alias#~"))
 
+    def page(self, *, limit: int, after: Cursor | None = None) -> AliasPage:
+        """Return aliases of all tenants; raises Malformed for a cursor of another list."""
+        page = self.store.query(
+            "scheduler", ALL_TENANTS, above="alias#", below="alias#~", limit=limit, after=after
+        )
+        names = [item["sk"].split("#")[1:] for item in page.items]
+        items = read_items(self.store, [alias_key(tenant_id, data_set) for tenant_id, data_set in names])
+        return AliasPage([_alias_from(item) for item in items.values() if item is not None], page.cursor)
+
     def change(
         self, tenant_id: str, data_set: str, make: Callable[[Alias], Alias], now: datetime, reason: str = ""
     ) -> Alias:
@@ -58,11 +85,12 @@ class Aliases:
                 return before
             after = replace(after, revision=uuid4().hex)
             unchanged = Is("revision", before.revision) if before.revision else Absent("pk")
-            entries = [model_entry(after, event, reason, now) for event in events_between(before, after)]
+            writes = [Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,))]
+            if not before.revision:
+                writes.append(Put(_listing_key(tenant_id, data_set), {}))
+            writes += [model_entry(after, event, reason, now) for event in events_between(before, after)]
             try:
-                self.store.transact(
-                    [Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,)), *entries]
-                )
+                self.store.transact(writes)
             except Conflict:
                 self.rest(number)
             else:
@@ -71,7 +99,7 @@ class Aliases:
 
     def forget(self, tenant_id: str, data_set: str) -> None:
         """Remove an alias; calls for the data set are refused until another version is deployed."""
-        self.store.transact([Delete(alias_key(tenant_id, data_set))])
+        self.store.transact([Delete(alias_key(tenant_id, data_set)), Delete(_listing_key(tenant_id, data_set))])
 
 
 def _alias_item(alias: Alias) -> Item:

@@ -12,10 +12,11 @@ that it was not booked before. Hours are listed by the day on which they were bo
 does not change once the day is over.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 
 from trainyard.domain.canaries import Calls
 from trainyard.domain.hourly_spend import hour_of
@@ -23,8 +24,10 @@ from trainyard.domain.inference import EndpointHour, EndpointUse, begins
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.book import note_key, totals_key_of
 from trainyard.persistence.items import unstamp
+from trainyard.persistence.model_versions import VersionName
 from trainyard.persistence.outbox import spending_entry
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, Write, listed
+from trainyard.persistence.transactions import read_items
 
 CHARGES_MAX = 4
 """Data sets of one transaction: whoever charges their budgets writes as many queues, each with all its copies."""
@@ -65,16 +68,24 @@ class InferenceBook:
 
     def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> Calls:
         """Return the calls that a version was asked to answer, from the hour of a time on."""
+        (calls,) = self.calls_of_each([version], since, now).values()
+        return calls
+
+    def calls_of_each(
+        self, versions: Iterable[ModelVersion], since: datetime, now: datetime
+    ) -> dict[VersionName, Calls]:
+        """Return the calls that each version was asked to answer, from the hour of a time on."""
         hours = [hour_of(since)]
         while hours[-1] < hour_of(now):
             hours.append(hour_of(begins(hours[-1]) + timedelta(hours=1)))
-        keys = [use_key(version.endpoint, hour, version.tenant_id, version.data_set) for hour in hours]
-        items = [item for item in self.store.get(*keys) if item is not None]
-        number = version.version
-        return Calls(
-            total=sum(int(item.get(f"calls_{number}", 0)) for item in items),
-            failed=sum(int(item.get(f"failed_{number}", 0)) for item in items),
-        )
+        keys = {
+            (version.tenant_id, version.data_set, version.version): [
+                use_key(version.endpoint, hour, version.tenant_id, version.data_set) for hour in hours
+            ]
+            for version in versions
+        }
+        items = read_items(self.store, chain.from_iterable(keys.values()))
+        return {name: _calls(name[2], [items[key] or {} for key in of_name]) for name, of_name in keys.items()}
 
     def uses(self, endpoint: str, hour: str) -> list[EndpointUse]:
         """Return what was used of an endpoint in an hour, by tenant and data set."""
@@ -152,6 +163,12 @@ class InferenceBook:
                 usd=item.get("usd"),
                 idle_usd=Decimal(item["idle_usd"]),
             )
+
+
+def _calls(version: int, items: Iterable[Item]) -> Calls:
+    """Return the calls of a version in some hours of its data set."""
+    each = [Calls(int(item.get(f"calls_{version}", 0)), int(item.get(f"failed_{version}", 0))) for item in items]
+    return Calls(sum(calls.total for calls in each), sum(calls.failed for calls in each))
 
 
 def _use_from(item: Item) -> EndpointUse:

@@ -1,6 +1,6 @@
 """Model versions, one item each, under `serving#<tenant>` / `version#<data set>#<number>`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -10,6 +10,10 @@ from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.serving_settings import serving_from, serving_item
 from trainyard.persistence.store import Delete, Is, Item, Key, Put, Store, listed
+from trainyard.persistence.transactions import read_items
+
+VersionName = tuple[str, str, int]
+"""Tenant, data set and number."""
 
 
 def version_key(tenant_id: str, data_set: str, version: int) -> Key:
@@ -23,6 +27,12 @@ class ModelVersions:
     def get(self, tenant_id: str, data_set: str, version: int) -> ModelVersion | None:
         (item,) = self.store.get(version_key(tenant_id, data_set, version))
         return _version_from(item) if item else None
+
+    def get_all(self, names: Iterable[VersionName]) -> dict[VersionName, ModelVersion]:
+        """Return the versions of some names, those that exist."""
+        keys = {name: version_key(*name) for name in names}
+        items = read_items(self.store, keys.values())
+        return {name: _version_from(item) for name, key in keys.items() if (item := items[key])}
 
     def of_data_set(self, tenant_id: str, data_set: str) -> Iterator[ModelVersion]:
         """Yield a data set's versions, the newest first."""

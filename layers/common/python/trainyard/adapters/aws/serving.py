@@ -142,6 +142,23 @@ class StateMachineDeployments:
         return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMachinePromotions:
+    """Implements PromotionRuns: runs of the state machine deploy-model."""
+
+    machine_arn: str
+
+    def start(self, package_arn: str, revision: str) -> str | None:
+        event = {"detail": {"ModelPackageArn": package_arn}}
+        try:
+            client("stepfunctions").start_execution(
+                stateMachineArn=self.machine_arn, name=f"promoted-{revision}", input=json.dumps(event)
+            )
+        except ClientError as error:
+            return None if code_of(error) == "ExecutionAlreadyExists" else code_of(error)
+        return None
+
+
 class S3Samples:
     """Implements Samples: reports/<data set>/<request>/profile/sample.json in the tenant's root."""
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from trainyard.application.ports import ParallelMap
 from trainyard.application.serving.ports import ModelPackage, ModelPackages
-from trainyard.domain.aliases import Alias
+from trainyard.domain.aliases import Alias, percent_of
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, Decision
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion
@@ -115,7 +115,7 @@ class Models:
             request=request,
             deployed=deployed,
             role=_role(package.version, alias),
-            percent=_percent(package.version, alias),
+            percent=percent_of(alias, package.version),
         )
 
 
@@ -127,10 +127,3 @@ def _role(version: int, alias: Alias) -> str | None:
         alias.live: "live",
     }
     return roles.get(version)
-
-
-def _percent(version: int, alias: Alias) -> int:
-    canary = alias.canary_percent if alias.canary is not None else 0
-    if version == alias.live:
-        return 100 - canary
-    return canary if version == alias.canary else 0

@@ -12,6 +12,7 @@ from trainyard.application.scheduling.policy_changes import differences
 from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
 from trainyard.contracts.api_bodies import ExpediteBody, PauseBody, PolicyBody, PolicyChangeBody, ResumeBody
+from trainyard.contracts.api_deployments import DeploymentList, deployment_of
 from trainyard.contracts.api_overview import (
     BudgetList,
     ExpeditedAnswer,
@@ -72,6 +73,7 @@ COSTS_MAX = 5
 """Of a caller within ten seconds: each reads the totals of all tenants."""
 POLICIES_MAX = 5
 """Of a caller within ten seconds: each reads all tenants."""
+DeploymentLimit = Annotated[int, Field(ge=1, le=50, description="How many items a page has at most")]
 TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
 
 
@@ -239,6 +241,22 @@ def expedite(request_id: str, body: ExpediteBody) -> ExpeditedAnswer:
         raise NotFound
     now = datetime.now(UTC)
     return expedited_of(bootstrap.expedite().expedite(request_id, now, by=principal.signature, why=body.reason))
+
+
+@router.get(
+    "/v1/service/deployments", summary="What answers calls, of all tenants", responses=answers(DeploymentList)
+)
+def list_deployments(
+    limit: Annotated[DeploymentLimit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
+) -> DeploymentList:
+    """By tenant and data set. A page may have fewer items than `limit`, or none, and yet a next one."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("limit", "cursor")
+    now = datetime.now(UTC)
+    page = bootstrap.deployed_models().page(now, limit=limit, after=parse_cursor(cursor))
+    return DeploymentList(
+        items=[deployment_of(model, now) for model in page.models], next=cursor_text(page.cursor)
+    )
 
 
 @router.get("/v1/service/health", summary="What is wrong with the service", responses=answers(HealthAnswer))

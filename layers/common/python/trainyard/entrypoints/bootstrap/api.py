@@ -15,6 +15,7 @@ from trainyard.entrypoints.bootstrap.shared import (
     notifier_of,
     package_arns_of,
     policies_of,
+    retention_of,
     scheduler_of,
     store_of,
     tenants,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.pauses import Pauses
     from trainyard.application.scheduling.policy_changes import PolicyChanges
     from trainyard.application.scheduling.stop import Stop
+    from trainyard.application.serving.deployed_models import DeployedModels
     from trainyard.domain.tenants import Tenant
     from trainyard.persistence.call_limits import CallLimits
     from trainyard.persistence.journal import Journal
@@ -315,6 +317,26 @@ def models() -> Models:
         versions=ModelVersions(store),
         results=S3TenantResults(clients=_tenant_clients()),
         parallel_map=parallel_map,
+    )
+
+
+@cache
+def deployed_models() -> DeployedModels:
+    from trainyard.adapters.aws.serving import SageMakerPackages, StateMachinePromotions
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.deployed_models import DeployedModels
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.inference import InferenceBook
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env("scheduler_table", "record_table")
+    store = store_of(settings)
+    return DeployedModels(
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        packages=SageMakerPackages(),
+        calls=InferenceBook(store=store, retention=retention_of(settings)),
+        runs=StateMachinePromotions(machine_arn=settings.deploy_model_machine_arn),
     )
 
 
