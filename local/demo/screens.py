@@ -34,6 +34,7 @@ def screens(waiting: str, failed: str, succeeded: str) -> Iterator[Screen]:
     yield Screen("queue", OPERATOR, "/queue", "Queue")
     yield Screen("activity", OPERATOR, "/activity", "Activity")
     yield Screen("failures", OPERATOR, "/failures", "Failures")
+    yield Screen("deployments", OPERATOR, "/deployments", "Deployments")
     yield Screen("tenants", OPERATOR, "/tenants", "Tenants")
     yield Screen("all-costs", OPERATOR, "/costs", "All costs")
     yield Screen("dead-letters", OPERATOR, "/dead-letters", "Dead letters")

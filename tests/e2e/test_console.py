@@ -189,6 +189,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths(harness: Harness, brow
         "/queue": "Queue",
         "/activity": "Activity",
         "/failures": "Failures",
+        "/deployments": "Deployments",
         "/tenants": "Tenants",
         "/costs": "All costs",
         "/dead-letters": "Dead letters",
@@ -198,6 +199,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths(harness: Harness, brow
         "/t/looked/data-sets": "Data sets",
         "/t/looked/models": "Models",
         "/t/looked/models/1": "Model version 1",
+        "/t/looked/deployments": "Deployments",
         "/t/looked/costs": "Costs",
     }
     for width, theme in ((WIDE, "light"), (NARROW, "dark")):

@@ -16,6 +16,7 @@ from tests.http_api import Api
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.api.uploads import Upload
 from trainyard.application.ports import ExecutionReport
+from trainyard.domain.aliases import Alias
 from trainyard.domain.bulk_actions import BulkState
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.executions import StepRecord
@@ -25,12 +26,19 @@ from trainyard.domain.tenants import Tenant
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&amp;{{7*7}} javascript:alert(3)"
-OF_TENANT = {"requests": "Requests", "data-sets": "Data sets", "models": "Models", "costs": "Costs"}
+OF_TENANT = {
+    "requests": "Requests",
+    "data-sets": "Data sets",
+    "models": "Models",
+    "deployments": "Deployments",
+    "costs": "Costs",
+}
 OF_SERVICE = {
     "overview": "Overview",
     "queue": "Queue",
     "activity": "Activity",
     "failures": "Failures",
+    "deployments": "Deployments",
     "tenants": "Tenants",
     "costs": "All costs",
     "dead-letters": "Dead letters",
@@ -457,6 +465,57 @@ def test_dead_letters_are_read_sent_back_and_deleted(browser: Browser, server: C
         assert undelivered.letters == []
 
 
+def test_deployments_are_promoted_rolled_back_and_stopped(browser: Browser, server: ConsoleServer) -> None:
+    api = server.api
+    api.deploy(1)
+    api.deploy(2, live=1, canary=2, canary_percent=10)
+    api.deploy(1, "acme1", "theirs")
+
+    def alias() -> Alias:
+        return api.deployed_models.aliases.get("acme", "churn")
+
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/deployments", "Deployments")
+        main, dialog, button = visit.page.locator("main"), visit.page.get_by_role("dialog"), visit.page.get_by_role
+        expect(visit.page.locator("tbody tr")).to_have_count(2)
+        expect(visit.page.locator("tr", has_text="acme/churn")).to_contain_text("version 1, 90 %")
+        expect(visit.page.locator("tr", has_text="acme/churn")).to_contain_text("canary, 10 % of calls")
+        assert visit.violations() == []
+        visit.page.get_by_role("link", name="acme", exact=True).click()
+        visit.loaded("Deployments")
+        expect(visit.page.locator("tbody tr")).to_have_count(1)
+        button("button", name="Promote: acme/churn, version 2").click()
+        dialog.get_by_role("button", name="Go back").click()
+        assert alias().canary == 2
+        button("button", name="Promote: acme/churn, version 2").click()
+        dialog.get_by_role("button", name="Promote").click()
+        expect(main).to_contain_text("Version 2 of churn was promoted.")
+        assert (alias().live, alias().previous) == (2, 1)
+        button("button", name="Roll back: acme/churn, version 2").click()
+        dialog.get_by_role("button", name="Roll back").click()
+        expect(main).to_contain_text("Version 2 of churn is out of service.")
+        assert (alias().live, alias().previous) == (1, None)
+        expect(button("button", name="Roll back: acme/churn")).to_have_count(0)
+        button("button", name="Stop: acme/churn").click()
+        expect(dialog).to_contain_text("Stop 1 version of churn?")
+        dialog.get_by_role("button", name="Stop").click()
+        expect(main).to_contain_text("churn is out of service.")
+        assert alias().live is None
+
+
+def test_a_promotion_that_is_refused_says_why(browser: Browser, server: ConsoleServer) -> None:
+    server.api.deploy(1)
+    server.api.deploy(2, live=1, testing=2)
+    server.group = "tenant-admins"
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/deployments", "Deployments")
+        visit.page.get_by_role("button", name="Promote: acme/churn, version 2").click()
+        dialog = visit.page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Promote").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("version 2 of churn is not approved any more")
+        visit.forgive("status of 409")
+
+
 def test_a_statement_is_kept_as_a_file_and_operators_see_all_costs(
     browser: Browser, server: ConsoleServer
 ) -> None:
@@ -499,10 +558,14 @@ def test_an_operator_halts_the_service(browser: Browser, server: ConsoleServer) 
 
 def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server: ConsoleServer) -> None:
     request = f"/t/acme/requests/{server.api.enlist(1).request_id}"
-    server.api.register(1)
+    server.api.deploy(2, live=1, canary=2, canary_percent=10)
+    server.api.deploy(1, live=1, canary=2, canary_percent=10)
     for group, paths in (
-        ("tenant-readers", ("/t/acme/requests", request, "/t/acme/data-sets", "/t/acme/models/1")),
-        ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters")),
+        (
+            "tenant-readers",
+            ("/t/acme/requests", request, "/t/acme/data-sets", "/t/acme/models/1", "/t/acme/deployments"),
+        ),
+        ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters", "/deployments")),
     ):
         server.group = group
         for path in paths:
@@ -577,7 +640,8 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
     api = server.api
     fill(api, 6)
     waiting = api.enlist(50)
-    api.register(1)
+    api.deploy(1)
+    api.deploy(2, live=1, canary=2, canary_percent=10, waiting=3)
     ran = run_of(api, 60)
     api.dead_letters[0].letters = [Letter("1", "r", "{}", "no tenant 'a'", recent(5))]
     paths: dict[str, Any] = {f"/{name}": heading for name, heading in OF_SERVICE.items()}

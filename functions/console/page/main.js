@@ -15,6 +15,7 @@ const OF_SERVICE = {
   queue: ["Queue", () => import("./views/queue.js")],
   activity: ["Activity", () => import("./views/activity.js")],
   failures: ["Failures", () => import("./views/failures.js")],
+  deployments: ["Deployments", () => import("./views/deployments.js")],
   tenants: ["Tenants", () => import("./views/tenants.js")],
   costs: ["All costs", () => import("./views/service_costs.js")],
   "dead-letters": ["Dead letters", () => import("./views/dead_letters.js")],
@@ -25,6 +26,7 @@ const OF_TENANT = {
   requests: ["Requests", () => import("./views/requests.js")],
   "data-sets": ["Data sets", () => import("./views/data_sets.js")],
   models: ["Models", () => import("./views/models.js")],
+  deployments: ["Deployments", () => import("./views/deployments.js")],
   costs: ["Costs", () => import("./views/costs.js")],
 };
 const OF_THING = {
