@@ -95,7 +95,8 @@ reading: .venv/ready steps  ## read a table written in every way, and compare pr
 
 .PHONY: tables
 tables: .venv-tables/ready  ## compare the steps with scikit-learn used by hand, on tables that come with libraries
-	@.venv-tables/bin/python tests/steps/library_tables.py pipeline/steps
+	@.venv-tables/bin/python tests/steps/library_tables.py pipeline/steps \
+		layers/common/python/trainyard/typical_quality.json
 
 .venv-tables/ready: requirements/tables.txt
 	@test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/tables.txt needs Python 3.12, which was not found"; exit 1; }

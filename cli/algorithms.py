@@ -9,9 +9,11 @@ from cli.algorithm_files import check_is_trainable, doubts, own_scripts, read_en
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
+from cli.text import counted
 from pipeline.publish import packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
-from trainyard.domain.algorithms import Algorithm
+from trainyard.contracts.shipped_quality import typical_quality_of
+from trainyard.domain.algorithms import Algorithm, TypicalQuality
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant
 
@@ -29,7 +31,7 @@ def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
 def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
     algorithm = deployment.policies.current().algorithm(arguments.name)
     return Answer(
-        data=asdict(algorithm),
+        data=asdict(algorithm) | {"typical_quality": [asdict(each) for each in typical_quality_of(algorithm)]},
         columns=("HYPERPARAMETER", "DEFAULT", "ALLOWED VALUES"),
         rows=[(name, parameter.default, str(parameter)) for name, parameter in algorithm.hyperparameters.items()],
         lines=[f"{name}: {value}" for name, value in _facts(algorithm).items()],
@@ -111,11 +113,16 @@ def _facts(algorithm: Algorithm) -> dict[str, str]:
         "network": "none" if algorithm.network_isolation else "same as the deployment's jobs",
         "traffic between containers": "encrypted" if algorithm.traffic_encryption else "not encrypted",
         "judged by": algorithm.quality_metric,
+        "typical quality": "; ".join(map(_example, typical_quality_of(algorithm))) or "no examples",
         "instances": ", ".join(" or ".join(c.training_instance_types) for c in algorithm.instances)
         or "the tier's",
         "spot capacity first": SPOT[algorithm.spot],
         "goes on from checkpoints": "yes" if algorithm.checkpoints else "no",
     }
+
+
+def _example(typical: TypicalQuality) -> str:
+    return f"{typical.metric} {typical.quality:g} on {typical.data} ({counted(typical.rows, 'row')})"
 
 
 def _row(algorithm: Algorithm) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Compare the steps with scikit-learn used by hand, on tables that come with libraries: library_tables.py STEPS.
+"""Compare the steps with scikit-learn used by hand, on tables that come with libraries: library_tables.py STEPS FILE.
 
 Each table is written as CSV, and goes through Preprocess, Train and Evaluate with both algorithms. The reference
 is fitted on the same rows of the same table, with its columns prepared by hand, and tested on the same rows. Then
 each model predicts some rows alone and together, and the whole is run a second time and compared byte by byte.
+FILE gets what both algorithms reached, which tenants are shown as examples.
 Last, tables with nothing to learn must not give a model that is registered.
 """
 
@@ -47,6 +48,9 @@ BELOW_MAX = 0.01
 
 ALONE_MAX = 40
 """Rows that are predicted alone, of each table."""
+
+DIGITS = 2
+"""That examples are shown with."""
 
 ALGORITHMS = ("gradient-boosting", "linear")
 
@@ -254,9 +258,19 @@ def _is_same(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=1e-9) if isinstance(one, float) else bool(one == other)
 
 
+def a_line_each(reached: dict[str, list[dict[str, Any]]]) -> str:
+    """Return it as JSON, each example on a line of its own."""
+    lists = (
+        f"{json.dumps(name)}: [\n" + ",\n".join(f"  {json.dumps(each)}" for each in examples) + "\n]"
+        for name, examples in reached.items()
+    )
+    return "{" + ", ".join(lists) + "}\n"
+
+
 def main() -> int:
     warnings.simplefilter("ignore")
     failed = 0
+    reached: dict[str, list[dict[str, Any]]] = {algorithm: [] for algorithm in ALGORITHMS}
     print(f"{'table':28} {'rows':>6} {'algorithm':18} {'metric':18} {'steps':>8} {'by hand':>8}  alone≠batch")
     for given in library_tables():
         for algorithm in ALGORITHMS:
@@ -271,6 +285,15 @@ def main() -> int:
                 metric, by_hand = reference(given, algorithm, root / "run")
                 group = report.get("classification_metrics") or report["regression_metrics"]
                 ours = group[metric]["value"]
+                reached[algorithm].append(
+                    {
+                        "data": given.name,
+                        "rows": len(given.rows),
+                        "metric": report["quality"]["metric"],
+                        "quality": round(report["quality"]["value"], DIGITS),
+                        "baseline": round(report["baseline"]["value"], DIGITS),
+                    }
+                )
                 wrong, asked = differing_alone(given, root / "run")
                 steps(given, algorithm, Path(second) / "run")
                 same = digest(root / "run") == digest(Path(second) / "run")
@@ -280,6 +303,8 @@ def main() -> int:
                     f"{given.name:28} {len(given.rows):6} {algorithm:18} {metric:18} {ours:8.4f} {by_hand:8.4f}  "
                     f"{wrong:4} of {asked:3}  {'same bytes' if same else 'DIFFERENT'} {'' if ok else ' FAILED'}"
                 )
+    if not failed:
+        Path(sys.argv[2]).write_text(a_line_each(reached), encoding="utf-8")
     print(f"\n{'nothing to learn':28} {'algorithm':18} why no model is registered")
     for given in worthless_tables():
         for algorithm in ALGORITHMS:

@@ -1,6 +1,7 @@
 """The catalogue: what a tenant may choose, and how entries are added to the policy's text."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,17 @@ from tests.build import content, policy, request, tenant, tier
 from trainyard.application.tenancy.tenants import changed
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy, with_entry
-from trainyard.domain.algorithms import ALGORITHM_NAME, Algorithm, Hyperparameter, InstanceChoice, Kind, family_of
+from trainyard.contracts.shipped_quality import shipped_quality, typical_quality_of
+from trainyard.domain.algorithms import (
+    ALGORITHM_NAME,
+    BUILT_IN,
+    Algorithm,
+    Hyperparameter,
+    InstanceChoice,
+    Kind,
+    TypicalQuality,
+    family_of,
+)
 from trainyard.domain.arrivals import check_welcome
 from trainyard.domain.errors import Refused
 from trainyard.domain.parameters import algorithm_of, images_of, pipeline_parameters
@@ -207,3 +218,39 @@ def test_a_version_that_lacks_the_tenants_hyperparameter_does_not_train_it() -> 
     )
     settings = TrainingSettings(algorithm="near@2", target="y", hyperparameters=(("k", 3),))
     assert algorithm_of(request(algorithm="near"), settings, offered).name == "near@2"
+
+
+def test_each_shipped_algorithm_has_examples_of_its_quality() -> None:
+    shipped = shipped_quality()
+    assert set(shipped) == {algorithm.name for algorithm in BUILT_IN}
+    for algorithm in BUILT_IN:
+        examples = typical_quality_of(algorithm)
+        assert len(examples) >= 10
+        assert len({each.data for each in examples}) == len(examples)
+        for each in examples:
+            assert each.metric in ("roc_auc", "balanced_accuracy", "r2")
+            assert each.rows > 0
+            assert each.quality <= 1
+            assert each.baseline is not None
+
+
+def test_an_algorithm_that_replaces_a_shipped_one_does_not_have_its_examples() -> None:
+    (linear,) = (each for each in BUILT_IN if each.name == "linear")
+    assert typical_quality_of(replace(linear, code_uri="s3://b/code/1")) == ()
+    own = TypicalQuality(data="ours", rows=10, metric="r2", quality=0.5)
+    assert typical_quality_of(replace(linear, typical_quality=(own,))) == (own,)
+
+
+def test_a_policy_gives_examples_of_an_algorithms_quality() -> None:
+    entry = {
+        "code": "s3://b/code/1",
+        "typical_quality": [{"data": "churn", "rows": 7000, "metric": "roc_auc", "quality": 0.81}],
+    }
+    registered = parse_policy(with_entry(SHIPPED, "algorithms", "knn", entry), 1).algorithm("knn")
+    assert typical_quality_of(registered) == (
+        TypicalQuality(data="churn", rows=7000, metric="roc_auc", quality=0.81),
+    )
+    for wrong in ({"rows": 0}, {"metric": "ROC AUC"}, {"quality": float("nan")}, {"data": ""}, {"more": 1}):
+        bad = entry | {"typical_quality": [entry["typical_quality"][0] | wrong]}  # type: ignore[operator]
+        with pytest.raises(Refused, match="typical_quality"):
+            parse_policy(with_entry(SHIPPED, "algorithms", "knn", bad), 1)

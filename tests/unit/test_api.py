@@ -236,6 +236,10 @@ def test_algorithms_are_described_with_what_they_cost_in_the_tenants_tier(api: A
         "default": 100,
         "allowed": "a whole number from 1 to 5000",
     }
+    cancer = next(each for each in boosting["typical_quality"] if "breast cancer" in each["data"])
+    assert (cancer["rows"], cancer["metric"], cancer["baseline"]) == (569, "roc_auc", 0.5)
+    assert 0.9 < cancer["quality"] <= 1
+    assert [each["name"] for each in described["outputs"]] == ["model", "card", "predictions"]
     small, large = boosting["instances"]
     assert (small["data_mb_max"], small["training"]) == (10, ["ml.m5.large"])
     assert Decimal(small["training_usd_per_hour"]) < Decimal(large["training_usd_per_hour"])

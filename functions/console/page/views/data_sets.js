@@ -2,7 +2,7 @@
 
 import { at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, field, panel, select } from "../dom.js";
-import { bytes, count, usd } from "../format.js";
+import { baseline, bytes, count, many, usd } from "../format.js";
 import { table } from "../table.js";
 import { upload } from "../upload.js";
 import { explained } from "./prospect.js";
@@ -230,6 +230,17 @@ function algorithmsOf(tenant) {
     row.instances.map((each) =>
       el("div", {}, `up to ${count(each.data_mb_max)} MB: ${usd(each.training_usd_per_hour)}`),
     );
+  const examples = ({ typical_quality: typical }) =>
+    typical.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, many(typical.length, "example")),
+          typical.map((each) =>
+            el("div", {}, `${each.data}: ${each.metric} ${each.quality}`, " ", baseline(each.baseline)),
+          ),
+        )
+      : "–";
   const list = table({
     key: (row) => row.name,
     empty: "There are no algorithms.",
@@ -244,6 +255,7 @@ function algorithmsOf(tenant) {
             el("div", {}, `${each.name} = ${each.default ?? "its own"}: ${each.allowed}`),
           ),
       },
+      { title: "Typical quality", class: "text", cell: examples },
       { title: "An hour of training", cell: sizes },
     ],
   });

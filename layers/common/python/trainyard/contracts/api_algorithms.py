@@ -5,7 +5,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind, Value
+from trainyard.contracts.shipped_quality import typical_quality_of
+from trainyard.domain.algorithms import (
+    Algorithm,
+    Hyperparameter,
+    InstanceChoice,
+    Kind,
+    Value,
+)
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.prices import SECONDS_PER_HOUR, JobKind, Prices, rounded
 
@@ -34,6 +41,21 @@ class InstancesAnswer(_Answer):
     ]
 
 
+class TypicalQualityAnswer(_Answer):
+    """What a model reached on some data, on rows that were held out."""
+
+    data: str
+    rows: int
+    metric: str
+    quality: float
+    baseline: Annotated[float | None, Field(description="The same metric of always predicting the same")]
+
+
+class OutputAnswer(_Answer):
+    name: str
+    description: str
+
+
 class AlgorithmAnswer(_Answer):
     """An algorithm that a data set may be trained with, and what it costs in the tenant's tier."""
 
@@ -43,6 +65,9 @@ class AlgorithmAnswer(_Answer):
     suffixes: Annotated[list[str], Field(description="Of the files that it reads; empty for any")]
     quality_metric: Annotated[str, Field(description="`auto`: accuracy, ROC AUC or R2, as fits the problem")]
     quality_min: Annotated[float, Field(description="What a model must reach in the tenant's tier")]
+    typical_quality: Annotated[
+        list[TypicalQualityAnswer], Field(description="Examples on other data; yours may reach more or less")
+    ]
     hyperparameters: list[HyperparameterAnswer]
     instances: Annotated[list[InstancesAnswer], Field(description="By size, ascending")]
 
@@ -51,12 +76,22 @@ class AlgorithmList(_Answer):
     """The algorithms that a tenant may choose."""
 
     tier: str
+    outputs: Annotated[list[OutputAnswer], Field(description="What each training that succeeds gives")]
     items: list[AlgorithmAnswer]
+
+
+OUTPUTS = {
+    "model": "An archive with the model, and with the code that answers for it (…/models/{version}/files)",
+    "card": "A page that says how good the model is, and on what data (…/models/{version}/files)",
+    "predictions": "Of each row: a class with the probability of each class, or a number; CSV or JSON lines are "
+    "sent, JSON is answered (…/data-sets/{data_set}/predictions)",
+}
 
 
 def algorithms_of(policy: Policy, tier: TierPolicy) -> AlgorithmList:
     items = [_algorithm(each, tier, policy.choices(tier, each.name), policy.prices) for each in _sorted(policy)]
-    return AlgorithmList(tier=tier.name, items=items)
+    outputs = [OutputAnswer(name=name, description=text) for name, text in OUTPUTS.items()]
+    return AlgorithmList(tier=tier.name, outputs=outputs, items=items)
 
 
 def _sorted(policy: Policy) -> list[Algorithm]:
@@ -73,6 +108,16 @@ def _algorithm(
         suffixes=list(algorithm.suffixes),
         quality_metric=algorithm.quality_metric,
         quality_min=tier.quality_min,
+        typical_quality=[
+            TypicalQualityAnswer(
+                data=each.data,
+                rows=each.rows,
+                metric=each.metric,
+                quality=each.quality,
+                baseline=each.baseline,
+            )
+            for each in typical_quality_of(algorithm)
+        ],
         hyperparameters=[_hyperparameter(name, each) for name, each in algorithm.hyperparameters.items()],
         instances=[_instances(choice, prices) for choice in choices],
     )

@@ -72,6 +72,14 @@ class HyperparameterEntry(Strict):
         return hyperparameter_of(self.model_dump(mode="json"))
 
 
+class QualityEntry(Strict):
+    data: str = Field(min_length=1, max_length=100)
+    rows: int = Field(ge=1, le=10**12, strict=True)
+    metric: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
+    quality: float = Field(allow_inf_nan=False)
+    baseline: float | None = Field(default=None, allow_inf_nan=False)
+
+
 class AlgorithmEntry(Strict):
     description: str = Field(default="", max_length=256)
     training_image: _ImageUri | None = None
@@ -82,6 +90,7 @@ class AlgorithmEntry(Strict):
     suffixes: list[Annotated[str, Field(pattern=r"^\.[a-z0-9.]{1,15}$")]] = Field(default_factory=list)
     input_format: str = Field(default="csv", pattern=r"^[a-z0-9-]{1,32}$")
     quality_metric: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,64}$")
+    typical_quality: list[QualityEntry] = Field(default_factory=list, max_length=20)
     spot: bool | None = Field(default=None, strict=True)
     checkpoints: bool = Field(default=False, strict=True)
     network_isolation: bool | None = Field(default=None, strict=True)

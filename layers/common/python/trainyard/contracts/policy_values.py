@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from trainyard.contracts.shipped_prices import prices_of
-from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
+from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind, TypicalQuality
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries, Storage, TenantPolicy, TierPolicy
 from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.windows import Window, when_of
@@ -98,6 +98,7 @@ def _algorithm(name: str, entry: Values) -> Algorithm:
         suffixes=tuple(entry["suffixes"]),
         input_format=entry["input_format"],
         quality_metric=entry["quality_metric"],
+        typical_quality=tuple(TypicalQuality(**each) for each in entry["typical_quality"]),
         spot=entry["spot"],
         checkpoints=entry["checkpoints"],
         # Code in a third-party image gets a tenant's data, but no network access to send it anywhere.

@@ -89,6 +89,19 @@ class InstanceChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypicalQuality:
+    """What models of an algorithm reached on some data, on rows that were held out."""
+
+    data: str
+    """What data that was, in a few words."""
+    rows: int
+    metric: str
+    quality: float
+    baseline: float | None = None
+    """The same metric of always predicting the same; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
     """One algorithm of the catalogue. All of them run in the one shared pipeline; these are its parameters."""
 
@@ -116,6 +129,8 @@ class Algorithm:
     an interrupted training need not begin anew."""
     quality_metric: str = "auto"
     """The metric that must reach the tier's `quality_min`; "auto" leaves the choice to the evaluation."""
+    typical_quality: tuple[TypicalQuality, ...] = ()
+    """Examples, by which a tenant may choose an algorithm; those of the shipped ones come with the code."""
 
     @property
     def images(self) -> tuple[str, ...]:
