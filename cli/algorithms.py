@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from cli.algorithm_files import check_is_trainable, doubts, own_scripts, read_entry, with_shipped
 from cli.arguments import Arguments
@@ -21,7 +22,7 @@ from trainyard.domain.tenants import Tenant
 def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
     catalogue = deployment.policies.current().catalogue
     return Answer(
-        data=[asdict(algorithm) for algorithm in catalogue.values()],
+        data=[_data(algorithm) for algorithm in catalogue.values()],
         columns=("ALGORITHM", "READS", "QUALITY METRIC", "SCRIPTS", "HYPERPARAMETERS", "DESCRIPTION"),
         rows=[_row(algorithm) for algorithm in catalogue.values()],
         below="DESCRIPTION",
@@ -31,7 +32,7 @@ def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
 def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
     algorithm = deployment.policies.current().algorithm(arguments.name)
     return Answer(
-        data=asdict(algorithm) | {"typical_quality": [asdict(each) for each in typical_quality_of(algorithm)]},
+        data=_data(algorithm),
         columns=("HYPERPARAMETER", "DEFAULT", "ALLOWED VALUES"),
         rows=[(name, parameter.default, str(parameter)) for name, parameter in algorithm.hyperparameters.items()],
         lines=[f"{name}: {value}" for name, value in _facts(algorithm).items()],
@@ -101,6 +102,10 @@ def _publish(deployment: Deployment, scripts: dict[str, bytes], uri: str) -> Non
 
 
 SPOT = {None: "as its tier says", True: "yes", False: "no"}
+
+
+def _data(algorithm: Algorithm) -> dict[str, Any]:
+    return asdict(algorithm) | {"typical_quality": [asdict(each) for each in typical_quality_of(algorithm)]}
 
 
 def _facts(algorithm: Algorithm) -> dict[str, str]:

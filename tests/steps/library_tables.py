@@ -1,4 +1,4 @@
-"""Compare the steps with scikit-learn used by hand, on tables that come with libraries: library_tables.py STEPS FILE.
+"""Compare the steps with scikit-learn by hand, on tables that come with libraries: library_tables.py STEPS FILE.
 
 Each table is written as CSV, and goes through Preprocess, Train and Evaluate with both algorithms. The reference
 is fitted on the same rows of the same table, with its columns prepared by hand, and tested on the same rows. Then

@@ -236,14 +236,14 @@ def test_each_shipped_algorithm_has_examples_of_its_quality() -> None:
 
 def test_an_algorithm_that_replaces_a_shipped_one_does_not_have_its_examples() -> None:
     (linear,) = (each for each in BUILT_IN if each.name == "linear")
-    assert typical_quality_of(replace(linear, code_uri="s3://b/code/1")) == ()
+    assert typical_quality_of(replace(linear, code_uri="s3://bucket/code/1")) == ()
     own = TypicalQuality(data="ours", rows=10, metric="r2", quality=0.5)
     assert typical_quality_of(replace(linear, typical_quality=(own,))) == (own,)
 
 
 def test_a_policy_gives_examples_of_an_algorithms_quality() -> None:
     entry = {
-        "code": "s3://b/code/1",
+        "code": "s3://bucket/code/1",
         "typical_quality": [{"data": "churn", "rows": 7000, "metric": "roc_auc", "quality": 0.81}],
     }
     registered = parse_policy(with_entry(SHIPPED, "algorithms", "knn", entry), 1).algorithm("knn")
