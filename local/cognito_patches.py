@@ -1,4 +1,7 @@
-"""Cognito as AWS has it: MiniStack lets a client read and write attributes that its settings do not name."""
+"""Cognito as AWS has it.
+
+MiniStack lets a client read and write attributes that its settings do not name, and cannot delete attributes.
+"""
 
 from typing import Any
 
@@ -34,6 +37,30 @@ def keep_attributes_to_their_clients() -> None:
 
     cognito._fake_token = fake_token
     cognito._update_user_attributes = update_user_attributes
+
+
+def delete_attributes() -> None:
+    """Answer AdminDeleteUserAttributes."""
+    from ministack.core.responses import json_response
+    from ministack.services import cognito
+
+    dispatch = cognito._dispatch_idp
+
+    def delete(data: Answer) -> Any:
+        pool, error = cognito._resolve_pool(data.get("UserPoolId"))
+        if error:
+            return error
+        user, error = cognito._resolve_user(pool, data.get("Username"))
+        if error:
+            return error
+        names = data.get("UserAttributeNames", [])
+        user["Attributes"] = [each for each in user.get("Attributes", []) if each["Name"] not in names]
+        return json_response({})
+
+    async def dispatch_idp(action: str, data: Answer) -> Any:
+        return delete(data) if action == "AdminDeleteUserAttributes" else await dispatch(action, data)
+
+    cognito._dispatch_idp = dispatch_idp
 
 
 def _client(cognito: Any, pool_id: str, client_id: str) -> Answer:

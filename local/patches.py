@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from local.api_patches import answer_as_api_gateway, provision_reachable_apis
-from local.cognito_patches import keep_attributes_to_their_clients
+from local.cognito_patches import delete_attributes, keep_attributes_to_their_clients
 from local.log_patches import filter_as_aws
 from local.notification_patches import leave_mail_unconfirmed, provision_destinations, send_as_aws
 
@@ -38,6 +38,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     leave_mail_unconfirmed()
     answer_as_api_gateway()
     keep_attributes_to_their_clients()
+    delete_attributes()
     provision_reachable_apis(f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}")
 
 

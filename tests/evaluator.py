@@ -151,6 +151,7 @@ class Written:
             "HasDirectInvocation": "DirectInvocation",
             "HasApprovalLinks": "ApprovalLinks",
             "HasHttpApi": "HttpApi",
+            "HasUserPool": "HttpApi",  # unless there is another issuer
         }[condition]
         return self._parameters[parameter] not in ("", "false")
 

@@ -5,7 +5,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from http import HTTPStatus
 from types import ModuleType, SimpleNamespace
@@ -24,6 +24,7 @@ from tests.build import NOW, after, choice, execution, policy, request, soft, su
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
 from trainyard.application.api.dead_letters import DeadLetterOffice
+from trainyard.application.api.keys import ApiKeys
 from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
@@ -40,6 +41,7 @@ from trainyard.application.scheduling.policy_changes import JobLimits, PolicyCha
 from trainyard.application.serving.deployed_models import DeployedModels
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
+from trainyard.domain.api_keys import ApiKey
 from trainyard.domain.bulk_actions import BulkAction, BulkKind
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.errors import Refused
@@ -47,10 +49,12 @@ from trainyard.domain.executions import JobFacts
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import Policy
+from trainyard.domain.principals import Role
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.api_keys import StoredKeys
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.book import Book, Totals, booking_keys, bookings
 from trainyard.persistence.bulk_actions import BulkActions
@@ -194,6 +198,25 @@ class MemoryPredictions:
         return {"predictions": ["yes"], "version": 3, "milliseconds": 5}
 
 
+class MemoryKeyUsers:
+    """Users of the pool that are API keys: id → secret."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, str] = {}
+        self.error: Exception | None = None
+
+    def make(self, key: ApiKey) -> str:
+        if self.error:
+            raise self.error
+        self.secrets[key.key_id] = f"secret of {key.key_id}"
+        return self.secrets[key.key_id]
+
+    def delete(self, key_id: str) -> None:
+        if self.error:
+            raise self.error
+        self.secrets.pop(key_id, None)
+
+
 class MemoryPromotionRuns:
     """Runs that follow promotions up."""
 
@@ -262,6 +285,8 @@ class Api:
         self.limits = CallLimits(update=self.counted.append)
         self.functions = {name: load(name) for name in ("api", "operations")}
         self.headers: dict[str, str] = {}
+        self.claims: dict[str, str] = {}
+        """Of the caller's token, besides those of its group."""
         explain = Explain(policies=self.service.policies, scheduler=self.service.scheduler)
         keys = IdempotencyKeys(self.store)
         self.trainings = Trainings(
@@ -307,6 +332,8 @@ class Api:
             clock=lambda: NOW,
             pause=self.waited.append,
         )
+        self.key_users = MemoryKeyUsers()
+        self.api_keys = ApiKeys(keys=StoredKeys(self.store), users=self.key_users)
         self.promotions = MemoryPromotionRuns()
         self.deployed_models = DeployedModels(
             aliases=Aliases(self.store, lambda _: None),
@@ -359,6 +386,7 @@ class Api:
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,
+            "api_keys": lambda: self.api_keys,
             "deployed_models": lambda: self.deployed_models,
             "predictions": lambda: self.predictions,
         }.items():
@@ -444,6 +472,23 @@ class Api:
         )
         return deployed
 
+    def make_key(self, tenant_id: str = "acme", key_id: str = "", **fields: Any) -> ApiKey:
+        """Store a key of a tenant."""
+        key = ApiKey(
+            **{
+                "key_id": key_id or f"{len(self.store.items):016x}",
+                "tenant_id": tenant_id,
+                "name": "nightly",
+                "role": Role.TENANT_READER,
+                "created_at": NOW,
+                "created_by": "tenant-admin ada",
+                "expires_at": datetime.now(UTC) + timedelta(days=1),
+                **fields,
+            }
+        )
+        self.api_keys.keys.add(key)
+        return key
+
     def bulk_action(
         self, owner: str, request_ids: Sequence[str], kind: BulkKind = BulkKind.CANCEL, **changes: Any
     ) -> BulkAction:
@@ -496,7 +541,7 @@ class Api:
 
     def raw(self, method: str, path: str, group: str, **event: Any) -> dict[str, Any]:
         """Return what the function answers."""
-        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
+        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"} | self.claims
         context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
         whole = {
             "version": "2.0",

@@ -213,6 +213,53 @@ TEARDOWN = Command(
     help="Show everything this deployment has created; with --yes, delete it and the stack.",
     examples=["trainyard --stack trainyard-dev teardown"],
 )
+EMAIL = argument("email", "EMAIL")
+USER = Group(
+    "user",
+    Command(
+        "list",
+        "users:list_users",
+        option("--tenant", metavar="ID", help="Only those of a tenant."),
+        help="List the users of the HTTP API and the console, with their roles.",
+        examples=["trainyard user list", "trainyard user list --tenant acme"],
+    ),
+    Command(
+        "create",
+        "users:create",
+        EMAIL,
+        option(
+            "--role",
+            required=True,
+            type=choice("operator", "viewer", "tenant-admin", "tenant-reader"),
+            help="Operators and viewers see all tenants; the others see their own (docs/api.md).",
+        ),
+        option("--tenant", metavar="ID", help="The tenant that a tenant-admin or tenant-reader belongs to."),
+        flag("--no-mail", help="Print a temporary password, instead of letting Cognito send one by e-mail."),
+        help="Make a user of the HTTP API and the console, or give an existing one another role or tenant.",
+        examples=[
+            "trainyard user create ada@example.com --role tenant-admin --tenant acme",
+            "trainyard user create grace@example.com --role operator --no-mail",
+        ],
+    ),
+    Command(
+        "reset",
+        "users:reset",
+        EMAIL,
+        help="Give a user a temporary password, remove the authenticator, and end all sessions.",
+        examples=["trainyard user reset ada@example.com"],
+    ),
+    Command(
+        "delete",
+        "users:delete",
+        EMAIL,
+        flag("--yes", help="Do it; without --yes, only show what would be deleted."),
+        help="Delete a user.",
+        examples=["trainyard user delete ada@example.com --yes"],
+    ),
+    default="list",
+    help="Show and change who may use the HTTP API and the console.",
+    notes=["Users are kept in the deployment's user pool; with ApiIssuer, your identity provider has them."],
+)
 COMMANDS: tuple[click.Command, ...] = (
     STATUS,
     QUEUE_OF_TIER,
@@ -226,4 +273,5 @@ COMMANDS: tuple[click.Command, ...] = (
     SIMULATE,
     DLQ,
     TEARDOWN,
+    USER,
 )

@@ -14,6 +14,7 @@ from trainyard.entrypoints.api import (
     data_sets,
     deployments,
     events,
+    keys,
     me,
     models,
     requests,
@@ -33,6 +34,7 @@ app = resolver_of(
     events.router,
     models.router,
     deployments.router,
+    keys.router,
     costs.router,
 )
 

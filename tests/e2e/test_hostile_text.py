@@ -112,6 +112,13 @@ def test_every_command_shows_hostile_text_as_text(
         "serving promote": [("hostile", HOSTILE, "1")],
         "serving roll-back": [("hostile", HOSTILE, "1")],
         "serving stop": [("hostile", HOSTILE), ("hostile", HOSTILE, "--yes")],
+        "user list": [(), ("--tenant", HOSTILE)],
+        "user create": [
+            (HOSTILE, "--role", "viewer"),
+            ("a@example.com", "--role", "tenant-admin", "--tenant", HOSTILE),
+        ],
+        "user reset": [(HOSTILE,), ("nobody@example.com",)],
+        "user delete": [(HOSTILE,), ("nobody@example.com", "--yes")],
         "status": [()],
         "doctor": [()],
         "top": [()],

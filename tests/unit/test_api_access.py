@@ -84,6 +84,8 @@ BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/deployments/{data_set}/promote": {"version": "{version}"},
     "/v1/tenants/{tenant_id}/deployments/{data_set}/roll-back": {"version": "{version}"},
     "/v1/tenants/{tenant_id}/deployments/{data_set}/stop": {},
+    "/v1/tenants/{tenant_id}/keys": {"name": "nightly"},
+    "/v1/tenants/{tenant_id}/keys/{key_id}/revoke": None,
     "/v1/tenants/{tenant_id}/settings": {"data_set": "churn", "changes": {"priority": 3}},
     "/v1/tenants/{tenant_id}/bulk-actions": {"action": "cancel", "filter": {}, "dry_run": True},
     "/v1/tenants/{tenant_id}/bulk-actions/{action_id}/abort": None,
@@ -139,6 +141,7 @@ def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
         "change_id": change_of(api, tenant_id, number),
         "queue": "trainyard-status-dlq",
         "data_set": "churn",
+        "key_id": api.make_key(tenant_id).key_id,
     }
 
 
@@ -160,6 +163,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
             "version": "9",
             "upload_id": "x",
             "data_set": "churn",
+            "key_id": "0" * 15 + "f",
         }
         sees = {"operators": ("acme", "acme1"), "viewers": ("acme", "acme1")}.get(group, ("acme",))
         changes = method == "POST" and path not in READS_BY_POST
@@ -171,7 +175,9 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
             tried += 1
             is_allowed = tenant_id in sees and (not changes or group in MAY_CHANGE)
             is_its = owner == tenant_id or not set(of_owner) & {
-                name for name in ("request_id", "action_id", "change_id", "version") if f"{{{name}}}" in path
+                name
+                for name in ("request_id", "action_id", "change_id", "version", "key_id")
+                if f"{{{name}}}" in path
             }
             if not (is_allowed and is_its):
                 assert (status, answer) == (404, NOT_FOUND), (method, called, group)
@@ -197,6 +203,7 @@ def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
                 assert api.post(called, body_of(path, things), group) == (404, NOT_FOUND), (group, path)
     assert not api.retrainings.asked
     assert not api.predictions.asked
+    assert not api.key_users.secrets
     assert api.packages.get(api.register(1).arn).is_pending  # type: ignore[union-attr]
 
 

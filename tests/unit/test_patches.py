@@ -38,6 +38,10 @@ def test_apis_have_an_address_that_no_client_resolves_and_forgive_what_aws_refus
     assert "policy" not in invoke, LOOK
 
 
+def test_cognito_cannot_delete_attributes() -> None:
+    assert "AdminDeleteUserAttributes" not in inspect.getsource(cognito)
+
+
 def test_a_client_of_a_user_pool_reads_and_writes_whatever_its_settings_say() -> None:
     sources = inspect.getsource(cognito._fake_token) + inspect.getsource(cognito._update_user_attributes)
     assert "ReadAttributes" not in sources, LOOK

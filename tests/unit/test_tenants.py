@@ -231,6 +231,7 @@ class Harness:
         )
         self.tenant_changes = tenant_changes
         self.removed_models: list[ModelVersion] = []
+        self.without_users: list[str] = []
         served_models = ServedModels(
             aliases=Aliases(self.store, lambda _: None),
             versions=ModelVersions(self.store),
@@ -252,6 +253,7 @@ class Harness:
             executions=self.executions,
             book=Book(store=self.store),
             served_models=served_models,
+            users=self,
         )
         self.moving = Moving(
             tenant_changes=tenant_changes,
@@ -267,6 +269,13 @@ class Harness:
     def with_limits(self, text: str, tenant_id: str, limits: Any) -> str:
         self.limits = {name: value for name, value in (self.limits | {tenant_id: limits}).items() if value}
         return text
+
+    def delete_of_tenant(self, tenant_id: str) -> int:
+        """Delete a tenant's users: whoever stays would be a user of the next tenant with its id."""
+        tenant = self.records.get(tenant_id)
+        assert tenant is not None, "while the id is not free"
+        self.without_users.append(tenant_id)
+        return 0
 
     def announce_tenant(self, tenant: Tenant, what: str) -> None:
         self.told.append(what)
@@ -370,6 +379,7 @@ def test_a_deletion_that_fails_at_any_step_leaves_nothing_when_it_is_run_again(
     assert [r.state for r in left["records"]] == [TenantState.DELETED, TenantState.ACTIVE]
     assert left["records"][1] == neighbour["records"][1]
     assert harness.told == ["Created", "Created", "Deleted"]
+    assert set(harness.without_users) == {"acme"}
 
 
 def test_a_taken_name_is_refused_in_the_same_words_and_its_tenant_is_neither_told_nor_changed() -> None:

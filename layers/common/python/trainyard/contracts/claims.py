@@ -6,6 +6,7 @@ An array comes as "[a b]", its items separated by spaces (API Gateway developer 
 from collections.abc import Mapping
 from typing import Any
 
+from trainyard.domain.api_keys import key_id_of
 from trainyard.domain.errors import Malformed
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.principals import Principal, Role
@@ -22,6 +23,8 @@ GROUPS = {
     "tenant-readers": Role.TENANT_READER,
 }
 """Group → role, the one that may do most first."""
+
+GROUP_OF = {role: group for group, role in GROUPS.items()}
 
 
 def principal_of(
@@ -44,7 +47,8 @@ def principal_of(
     tenant_id = claims.get(tenant_claim)
     if not isinstance(tenant_id, str) or not is_tenant_id(tenant_id):
         raise Malformed(f"the token names no tenant in {tenant_claim}")
-    return Principal(subject=subject, role=role, tenant_id=tenant_id, name=_name(claims))
+    name = _name(claims)
+    return Principal(subject=subject, role=role, tenant_id=tenant_id, name=name, key_id=key_id_of(name))
 
 
 def _name(claims: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ class Settings:
     tenant_access_role_arn: str = ""
     predict_function: str = ""
     bulk_function: str = ""
+    users_function: str = ""
+    users_pool: str = ""
     update_tenant_machine_arn: str = ""
     tenant_claim: str = ""
     groups_claim: str = ""

@@ -50,6 +50,8 @@ class Principal:
     """The tenant that it belongs to; None for roles of the provider."""
     name: str = ""
     """By which people know it, such as an e-mail address; "" where the token does not say."""
+    key_id: str | None = None
+    """The API key that it is; None for a person."""
 
     @property
     def caller(self) -> str:
@@ -59,7 +61,8 @@ class Principal:
     @property
     def signature(self) -> str:
         """Return by whom something was done, for those who look at it later."""
-        return f"{self.role.value} {self.name or self.subject}"
+        who = f"key {self.key_id}" if self.key_id is not None else self.name or self.subject
+        return f"{self.role.value} {who}"
 
     def may(self, access: Access, tenant_id: str | None = None) -> bool:
         """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""

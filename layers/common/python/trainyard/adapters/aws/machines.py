@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
-from trainyard.domain.errors import Refused, Throttled, TrainyardError
+from trainyard.domain.api_keys import ApiKey
+from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.receipts import without_account_number
 from trainyard.persistence.idempotency_keys import REUSED
 
@@ -144,3 +145,40 @@ class LambdaPredictions:
         if kind == "Throttled":
             raise Throttled(message)
         raise TrainyardError(f"the function that predicts failed: {message}")
+
+
+USERS_SECONDS_MAX = 20
+"""For a few calls of Cognito; a caller of the HTTP API waits no longer than 30 s."""
+DELETION_SECONDS_MAX = 110
+"""For reading all users of the pool; a step of a deletion may take two minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaUsers:
+    """Implements KeyUsers and TenantUsers: the users function does it."""
+
+    function_name: str
+
+    def make(self, key: ApiKey) -> str:
+        command = {"make_key": key.key_id, "tenant_id": key.tenant_id, "role": key.role.value}
+        return str(self._done(command, USERS_SECONDS_MAX)["secret"])
+
+    def delete(self, key_id: str) -> None:
+        self._done({"delete_key": key_id}, USERS_SECONDS_MAX)
+
+    def delete_of_tenant(self, tenant_id: str) -> int:
+        return int(self._done({"delete_users_of": tenant_id}, DELETION_SECONDS_MAX)["deleted"])
+
+    def _done(self, command: Mapping[str, Any], seconds_max: int) -> dict[str, Any]:
+        with translated():
+            answer = client("lambda", waits=seconds_max).invoke(
+                FunctionName=self.function_name, Payload=json.dumps(command).encode()
+            )
+        body = dict(json.loads(answer["Payload"].read()))
+        if answer.get("FunctionError"):
+            # Its words may name the pool, and it can have done a part.
+            kind = str(body.get("errorType"))
+            if kind == "Throttled":
+                raise Throttled(str(body.get("errorMessage")))
+            raise OutcomeUnknown(f"the function of users failed: {kind}")
+        return body

@@ -1,7 +1,7 @@
 """Leaving: the steps that delete everything a tenant has, wherever it is.
 
     begin (DELETING) → cancel waiting requests → stop executions, and wait → served models, endpoints → packages,
-    group → schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
+    group → schedule → objects, all versions → storage → role → users → record (DELETED, with its costs) or nothing
 
 A step that does a bounded part of a long task answers `left`: the state machine calls it again. A move that
 failed half-way leaves data in two places, and queues in two tiers: all of them are handled.
@@ -9,6 +9,7 @@ failed half-way leaves data in two places, and queues in two tiers: all of them 
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from trainyard.application.ports import Executions
 from trainyard.application.serving.removal import ServedModels
@@ -26,6 +27,14 @@ REASON = "the tenant is being deleted"
 PURGED = "its record, requests and costs are deleted (docs/tenants.md lists what remains elsewhere)"
 
 
+class TenantUsers(Protocol):
+    """Who may call the HTTP API for a tenant."""
+
+    def delete_of_tenant(self, tenant_id: str) -> int:
+        """Delete a tenant's users and API keys; return how many there were. Idempotent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
     tenant_changes: TenantChanges
@@ -33,6 +42,8 @@ class Leaving:
     executions: Executions
     book: Book
     served_models: ServedModels
+    users: TenantUsers | None = None
+    """None in a deployment without a user pool."""
 
     def inventory(self, step: Step) -> Answer:
         """Return what a deletion would delete; changes nothing."""
@@ -130,6 +141,9 @@ class Leaving:
                 return _part(len(ended), "requests forgotten", remaining=True)
             if self.book.forget(tenant.tenant_id, step.at):
                 return _part(0, "records are being forgotten", remaining=True)
+        # Before the id is free: its next tenant is none of theirs.
+        if self.users is not None:
+            self.users.delete_of_tenant(tenant.tenant_id)
         self.tenant_changes.set_limits(tenant.tenant_id, None, step.at)
         if tenant.state is not TenantState.DELETED:
             tenant = self.tenant_changes.done(

@@ -92,6 +92,14 @@ def current_principal() -> Principal:
     return principal
 
 
+def admitted_principal() -> Principal:
+    """Return who calls, as `current_principal` does; raises Forbidden for a key that is not valid any more too."""
+    principal = current_principal()
+    if principal.key_id is not None and not bootstrap.api_keys().admits(principal, datetime.now(UTC)):
+        raise Forbidden("the API key was revoked, or has expired")
+    return principal
+
+
 def limit_calls(caller: str, most: int) -> None:
     """Count a call; raises TooManyCalls where there have been more than so many within ten seconds."""
     wait = bootstrap.call_limits().admit(caller, limit=most, now=datetime.now(UTC))
@@ -103,7 +111,7 @@ def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
     """Return who calls, and the tenant; raises NotFound where the caller may not do that to a tenant's things, or
     there is no such tenant.
     """
-    principal = current_principal()
+    principal = admitted_principal()
     may = is_tenant_id(tenant_id) and principal.may(access, tenant_id)
     tenant = bootstrap.existing_tenant(tenant_id) if may else None
     if tenant is None:

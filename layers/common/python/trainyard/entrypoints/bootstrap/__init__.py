@@ -1,6 +1,7 @@
 """The use cases of the functions, by name: `bootstrap.intake()`."""
 
 from trainyard.entrypoints.bootstrap.api import (
+    api_keys,
     bulk_requests,
     bulk_selections,
     bulk_work,
@@ -17,12 +18,14 @@ from trainyard.entrypoints.bootstrap.api import (
     overview,
     pauses,
     policy_changes,
+    pool_users,
     predictions,
     quotes,
     request_pages,
     runs,
     settings_changes,
     stop,
+    stored_keys,
     trainings,
     uploads,
 )
@@ -66,6 +69,7 @@ from trainyard.entrypoints.bootstrap.tenancy import (
 )
 
 __all__ = [
+    "api_keys",
     "approvals",
     "bell",
     "book",
@@ -101,6 +105,7 @@ __all__ = [
     "overview",
     "pauses",
     "policy_changes",
+    "pool_users",
     "pooled_role_idle_days",
     "pooled_roles",
     "predictions",
@@ -114,6 +119,7 @@ __all__ = [
     "settings_changes",
     "statements",
     "stop",
+    "stored_keys",
     "tag_activation",
     "tenant_changes",
     "tenants",

@@ -24,8 +24,10 @@ from trainyard.entrypoints.bootstrap.shared import (
 if TYPE_CHECKING:
     from trainyard.adapters.aws.machines import LambdaPredictions
     from trainyard.adapters.aws.tenant_data import TenantClients
+    from trainyard.adapters.aws.users import CognitoUsers
     from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
     from trainyard.application.api.dead_letters import DeadLetterOffice
+    from trainyard.application.api.keys import ApiKeys
     from trainyard.application.api.models import Models
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.stop import Stop
     from trainyard.application.serving.deployed_models import DeployedModels
     from trainyard.domain.tenants import Tenant
+    from trainyard.persistence.api_keys import StoredKeys
     from trainyard.persistence.call_limits import CallLimits
     from trainyard.persistence.journal import Journal
 
@@ -338,6 +341,29 @@ def deployed_models() -> DeployedModels:
         calls=InferenceBook(store=store, retention=retention_of(settings)),
         runs=StateMachinePromotions(machine_arn=settings.deploy_model_machine_arn),
     )
+
+
+@cache
+def stored_keys() -> StoredKeys:
+    from trainyard.persistence.api_keys import StoredKeys
+
+    return StoredKeys(store_of(Settings.from_env("record_table")))
+
+
+@cache
+def api_keys() -> ApiKeys:
+    from trainyard.adapters.aws.machines import LambdaUsers
+    from trainyard.application.api.keys import ApiKeys
+
+    function = Settings.from_env().users_function
+    return ApiKeys(keys=stored_keys(), users=LambdaUsers(function_name=function) if function else None)
+
+
+@cache
+def pool_users() -> CognitoUsers:
+    from trainyard.adapters.aws.users import CognitoUsers
+
+    return CognitoUsers(pool_id=Settings.from_env("users_pool").users_pool)
 
 
 @cache

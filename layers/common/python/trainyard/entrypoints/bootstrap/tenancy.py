@@ -129,6 +129,7 @@ def moving() -> Moving:
 
 @cache
 def leaving() -> Leaving:
+    from trainyard.adapters.aws.machines import LambdaUsers
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
     from trainyard.application.tenancy.leaving import Leaving
@@ -142,6 +143,7 @@ def leaving() -> Leaving:
         executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         book=Book(store=store),
         served_models=_served_models(settings),
+        users=LambdaUsers(function_name=settings.users_function) if settings.users_function else None,
     )
 
 

@@ -1,0 +1,36 @@
+"""Users: makes the users of the pool that are API keys, and deletes users of tenants.
+
+Whoever may change the pool could make an operator of himself. So no function that callers of the HTTP API reach
+has that right: this one makes users of tenants alone, and is invoked with nothing else.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from trainyard.contracts.users_command import DeleteKey, DeleteUsers, MakeKey, parse_users_command
+from trainyard.entrypoints import bootstrap
+from trainyard.telemetry import build_logger
+
+logger = build_logger("users")
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Do what a command says; the secret of a key is in the answer, and in no log."""
+    users = bootstrap.pool_users()
+    match parse_users_command(event):
+        case MakeKey() as command:
+            secret = users.make_key(command.make_key, command.tenant_id, command.role)
+            logger.info("key made", extra={"key_id": command.make_key, "tenant_id": command.tenant_id})
+            return {"secret": secret}
+        case DeleteKey() as command:
+            users.delete_key(command.delete_key)
+            logger.info("key deleted", extra={"key_id": command.delete_key})
+            return {}
+        case DeleteUsers() as command:
+            deleted = users.delete_of_tenant(command.delete_users_of)
+            for key in bootstrap.stored_keys().of_tenant(command.delete_users_of):
+                bootstrap.stored_keys().forget(key.tenant_id, key.key_id)
+            logger.info("users deleted", extra={"tenant_id": command.delete_users_of, "users": deleted})
+            return {"deleted": deleted}
