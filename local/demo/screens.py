@@ -47,6 +47,7 @@ def screens(waiting: str, failed: str, succeeded: str) -> Iterator[Screen]:
     yield Screen("upload", "elm", "/t/elm/data-sets", "Data sets", _quote)
     yield Screen("models", "elm", "/t/elm/models", "Models")
     yield Screen("model", "elm", "/t/elm/models/1", "Model version 1")
+    yield Screen("keys", "elm", "/t/elm/keys", "Keys", _key)
     yield Screen("costs", "elm", "/t/elm/costs", "Costs")
 
 
@@ -55,6 +56,11 @@ def _compare(visit: Visit) -> None:
     text.fill(text.input_value().replace(*RAISED))
     visit.page.get_by_role("button", name="Compare").click()
     visit.page.get_by_text("The policy is valid").wait_for()
+
+
+def _key(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Make a key").click()
+    visit.page.get_by_role("dialog").get_by_label("Name").fill("nightly upload")
 
 
 def _log(visit: Visit) -> None:

@@ -201,6 +201,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths(harness: Harness, brow
         "/t/looked/models/1": "Model version 1",
         "/t/looked/deployments": "Deployments",
         "/t/looked/costs": "Costs",
+        "/t/looked/keys": "Keys",
     }
     for width, theme in ((WIDE, "light"), (NARROW, "dark")):
         with visit_as(harness, browser, "looks", width=width, theme=theme) as visit:

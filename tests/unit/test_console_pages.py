@@ -32,6 +32,7 @@ OF_TENANT = {
     "models": "Models",
     "deployments": "Deployments",
     "costs": "Costs",
+    "keys": "Keys",
 }
 OF_SERVICE = {
     "overview": "Overview",
@@ -503,6 +504,34 @@ def test_deployments_are_promoted_rolled_back_and_stopped(browser: Browser, serv
         assert alias().live is None
 
 
+def test_a_key_is_made_shown_once_and_revoked(browser: Browser, server: ConsoleServer) -> None:
+    server.group = "tenant-admins"
+    keys = server.api.api_keys.keys
+    server.api.make_key(name="<b>old</b>", expires_at=recent(5))
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/keys", "Keys")
+        main, dialog, button = visit.page.locator("main"), visit.page.get_by_role("dialog"), visit.page.get_by_role
+        expect(visit.page.locator("tr", has_text="<b>old</b>")).to_contain_text("expired")
+        button("button", name="Make a key").click()
+        dialog.get_by_label("Name").fill("nightly upload")
+        dialog.get_by_label("May").select_option("tenant-admin")
+        dialog.get_by_label("Valid for days").fill("30")
+        assert visit.violations() == []
+        dialog.get_by_role("button", name="Make").click()
+        expect(main).to_contain_text("The key nightly upload is made.")
+        (made,) = (key for key in keys.of_tenant("acme") if key.name == "nightly upload")
+        expect(main).to_contain_text(server.api.key_users.secrets[made.key_id])
+        assert visit.violations() == []
+        assert visit.overflow() == 0
+        button("button", name="I have kept it").click()
+        expect(main).not_to_contain_text(server.api.key_users.secrets[made.key_id])
+        button("button", name="Revoke nightly upload").click()
+        dialog.get_by_role("button", name="Revoke").click()
+        expect(main).to_contain_text("The key nightly upload is revoked.")
+        assert keys.get("acme", made.key_id) is None
+        assert made.key_id not in server.api.key_users.secrets
+
+
 def test_a_promotion_that_is_refused_says_why(browser: Browser, server: ConsoleServer) -> None:
     server.api.deploy(1)
     server.api.deploy(2, live=1, testing=2)
@@ -563,7 +592,14 @@ def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server
     for group, paths in (
         (
             "tenant-readers",
-            ("/t/acme/requests", request, "/t/acme/data-sets", "/t/acme/models/1", "/t/acme/deployments"),
+            (
+                "/t/acme/requests",
+                request,
+                "/t/acme/data-sets",
+                "/t/acme/models/1",
+                "/t/acme/deployments",
+                "/t/acme/keys",
+            ),
         ),
         ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters", "/deployments")),
     ):
@@ -642,6 +678,7 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
     waiting = api.enlist(50)
     api.deploy(1)
     api.deploy(2, live=1, canary=2, canary_percent=10, waiting=3)
+    api.make_key()
     ran = run_of(api, 60)
     api.dead_letters[0].letters = [Letter("1", "r", "{}", "no tenant 'a'", recent(5))]
     paths: dict[str, Any] = {f"/{name}": heading for name, heading in OF_SERVICE.items()}

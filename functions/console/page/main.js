@@ -28,6 +28,7 @@ const OF_TENANT = {
   models: ["Models", () => import("./views/models.js")],
   deployments: ["Deployments", () => import("./views/deployments.js")],
   costs: ["Costs", () => import("./views/costs.js")],
+  keys: ["Keys", () => import("./views/keys.js")],
 };
 const OF_THING = {
   requests: [(id) => `Request ${id.slice(0, 8)}`, () => import("./views/request.js")],
