@@ -48,7 +48,8 @@ def create(deployment: Deployment, arguments: Arguments) -> Answer:
     """Make a user, or give one that exists another role or tenant."""
     role, email = Role(arguments.role), _email(arguments)
     tenant_id = _tenant_for(deployment, role, arguments.tenant)
-    attributes = {"email": email} | ({TENANT_CLAIM: tenant_id} if tenant_id else {})
+    # Whoever is invited there may also choose another password by a code that is sent there.
+    attributes = {"email": email, "email_verified": "true"} | ({TENANT_CLAIM: tenant_id} if tenant_id else {})
     named = [{"Name": name, "Value": value} for name, value in attributes.items()]
     password = _temporary_password()
     mail: dict[str, Any] = {"DesiredDeliveryMediums": ["EMAIL"]}

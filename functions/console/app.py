@@ -12,6 +12,7 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 FOLDER = Path(__file__).parent / "page"
 TYPES = {
@@ -75,14 +76,22 @@ def _content(name: str) -> bytes | None:
 
 
 def _settings() -> dict[str, str]:
-    """Return where users sign in; the client's id, which is empty where another issuer's tokens are taken; and the
-    version of the files, by which a page that is open notices that another one was deployed.
+    """Return where users sign in, and the client's id there; at another issuer than Cognito, the console may have
+    none. The version is that of the files: by it, a page that is open notices that another one was deployed.
     """
+    issuer = os.environ["TRAINYARD_ISSUER"]
     return {
         "client": os.environ["TRAINYARD_USERS_CLIENT"],
-        "users": _users_address(),
+        "issuer": issuer,
+        "users": "" if issuer else _users_address(),
         "version": _version(),
     }
+
+
+def _sign_in_origin() -> str:
+    """Return where the page may sign users in."""
+    issuer = urlsplit(os.environ["TRAINYARD_ISSUER"])
+    return f"{issuer.scheme}://{issuer.netloc}" if issuer.netloc else _users_address()
 
 
 def _users_address() -> str:
@@ -105,7 +114,7 @@ def _headers(suffix: str) -> dict[str, str]:
         "Cache-Control": "no-cache",
         "Vary": "Accept-Encoding",
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self' {_users_address()} {_storage_addresses()}; "
+        f"connect-src 'self' {_sign_in_origin()} {_storage_addresses()}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; trusted-types 'none'; "
         "require-trusted-types-for 'script'",
         "Cross-Origin-Opener-Policy": "same-origin",

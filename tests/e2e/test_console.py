@@ -1,7 +1,12 @@
 """The console in a browser, on the deployed service: tenants and operators do and find what they come for."""
 
+import base64
+import hashlib
+import hmac
 import json
 import re
+import struct
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +26,8 @@ from trainyard.domain.requests import State
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
+MAILED = "654321"
+"""The code that the local cloud sends to whoever has forgotten the password."""
 MINUTE = 60_000
 """In milliseconds."""
 
@@ -271,3 +278,78 @@ def test_a_new_user_chooses_a_password_first(harness: Harness, browser: Browser)
         page.get_by_role("button", name="Sign in").click()
         visit.loaded("Models")
         visit.forgive("status of 403")
+
+
+def code_of(key: str) -> str:
+    """Return what an authenticator app shows for a key now (RFC 6238)."""
+    counter = struct.pack(">Q", int(time.time() // 30))
+    mac = hmac.new(base64.b32decode(key.replace(" ", "")), counter, hashlib.sha1).digest()
+    begin = mac[-1] & 15
+    return f"{(struct.unpack('>I', mac[begin : begin + 4])[0] & 0x7FFFFFFF) % 1_000_000:06d}"
+
+
+def test_an_authenticator_app_is_set_up_asked_for_and_removed(harness: Harness, browser: Browser) -> None:
+    harness.create("careful")
+    user(harness, "careful", "tenant-readers", "careful")
+    with visit_as(harness, browser, "careful") as visit:
+        page, dialog = visit.page, visit.page.get_by_role("dialog")
+        page.get_by_role("link", name="careful, tenant-reader").click()
+        visit.loaded("Account")
+        expect(page.locator("main")).to_contain_text("careful@example.com")
+        assert visit.violations() == []
+        page.get_by_role("button", name="Set up").click()
+        key = dialog.locator("code").inner_text()
+        assert visit.violations() == []
+        dialog.get_by_label("Code").fill("000000")
+        dialog.get_by_role("button", name="Set up").click()
+        expect(dialog.get_by_role("alert")).to_be_visible()
+        dialog.get_by_label("Code").fill(code_of(key))
+        dialog.get_by_role("button", name="Set up").click()
+        expect(page.locator("main")).to_contain_text("is asked for from the next sign-in on")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("E-mail address").fill("careful@example.com")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Enter the code")
+        page.get_by_label("Code").fill(code_of(key))
+        page.get_by_role("button", name="Continue").click()
+        visit.loaded("Requests")
+        page.get_by_role("link", name="careful, tenant-reader").click()
+        visit.loaded("Account")
+        page.get_by_role("button", name="Remove").click()
+        dialog.get_by_role("button", name="Remove").click()
+        expect(page.locator("main")).to_contain_text("is not asked for any more")
+        visit.forgive("status of 400")
+
+
+def test_a_password_is_changed_and_one_that_is_forgotten_is_chosen_anew(
+    harness: Harness, browser: Browser
+) -> None:
+    harness.create("forgetful")
+    user(harness, "forgetful", "tenant-readers", "forgetful")
+    second, third = "Another-horse-8-battery", "Yet-another-9-battery"
+    with visit_as(harness, browser, "forgetful") as visit:
+        page, dialog = visit.page, visit.page.get_by_role("dialog")
+        page.get_by_role("link", name="forgetful, tenant-reader").click()
+        visit.loaded("Account")
+        page.get_by_role("button", name="Change the password").click()
+        dialog.get_by_label("Present password").fill("wrong")
+        dialog.get_by_label("New password").fill(second)
+        dialog.get_by_role("button", name="Change").click()
+        expect(dialog.get_by_role("alert")).to_be_visible()
+        dialog.get_by_label("Present password").fill(PASSWORD)
+        dialog.get_by_role("button", name="Change").click()
+        expect(page.locator("main")).to_contain_text("The password is changed.")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("E-mail address").fill("forgetful@example.com")
+        page.get_by_role("button", name="Forgot the password?").click()
+        expect(page.get_by_label("E-mail address")).to_have_value("forgetful@example.com")
+        page.get_by_role("button", name="Send a code").click()
+        page.get_by_label("Code").fill("111111")
+        page.get_by_label("New password").fill(third)
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_role("alert")).to_contain_text("code")
+        page.get_by_label("Code").fill(MAILED)
+        page.get_by_role("button", name="Continue").click()
+        visit.loaded("Requests")
+        visit.forgive("status of 400")

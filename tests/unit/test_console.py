@@ -24,6 +24,7 @@ BYTES_MAX = 200_000
 def console(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name, value in {
         "TRAINYARD_USERS_CLIENT": "client",
+        "TRAINYARD_ISSUER": "",
         "TRAINYARD_URL_SUFFIX": "amazonaws.com",
         "AWS_REGION": "eu-west-1",
     }.items():
@@ -107,7 +108,11 @@ def test_settings_say_how_to_sign_in_and_hold_no_secret(
     settings = json.loads(b64decode(fetch(console, "settings.json")["body"]))
     version = settings.pop("version")
     assert re.fullmatch("[0-9a-f]{32}", version)
-    assert settings == {"client": "client", "users": "https://cognito-idp.eu-west-1.amazonaws.com"}
+    assert settings == {
+        "client": "client",
+        "issuer": "",
+        "users": "https://cognito-idp.eu-west-1.amazonaws.com",
+    }
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     assert json.loads(b64decode(fetch(console, "settings.json")["body"]))["users"] == "http://127.0.0.1:4566"
 

@@ -69,6 +69,7 @@ def browser() -> Iterator[Browser]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsoleServer]:
     for name in ("USERS_CLIENT", "URL_SUFFIX"):
         monkeypatch.setenv(f"TRAINYARD_{name}", "example.com")
+    monkeypatch.setenv("TRAINYARD_ISSUER", "")
     api = Api(monkeypatch)
     # What begins is done at once.
     api.bulk_starts.carry_out = api.bulk_work.run

@@ -21,6 +21,8 @@ const OF_SERVICE = {
   "dead-letters": ["Dead letters", () => import("./views/dead_letters.js")],
   policy: ["Policy", () => import("./views/policy.js")],
 };
+// Of whoever is signed in.
+const OF_USER = { account: ["Account", () => import("./views/account.js")] };
 // Views of one tenant; and those of one thing of it, which the last part of the address names.
 const OF_TENANT = {
   requests: ["Requests", () => import("./views/requests.js")],
@@ -63,7 +65,7 @@ function place() {
   const [tenant, view, id] = isOfTenant
     ? [parts[1], parts[2] ?? "requests", parts[3]]
     : [undefined, parts[0], undefined];
-  const views = id ? OF_THING : isOfTenant ? OF_TENANT : OF_SERVICE;
+  const views = id ? OF_THING : isOfTenant ? OF_TENANT : Object.hasOwn(OF_USER, view ?? "") ? OF_USER : OF_SERVICE;
   const isPage = Object.hasOwn(views, view ?? "") && parts.length <= (isOfTenant ? 4 : 1);
   const [title, module] = isPage ? views[view] : [];
   return { view, tenant, id, query, title: id && title ? title(id) : title, module };
@@ -96,7 +98,8 @@ async function show({ isFirst = false } = {}) {
     const at = place();
     if (!at.view) return location.replace(firstPage());
     showNavigation(at);
-    const isAllowed = at.module && (isOfService() || at.tenant === me.tenant_id);
+    const isOwn = at.tenant === me.tenant_id || Object.hasOwn(OF_USER, at.view);
+    const isAllowed = at.module && (isOfService() || isOwn);
     const view = isAllowed ? await loaded(at.module) : null;
     if (visit !== visits) return;
     if (view === null) showNothing();
@@ -188,7 +191,8 @@ function showNavigation(at) {
 }
 
 function showAccount(words) {
-  account.replaceChildren(el("span", {}, words), el("button", { type: "button", onclick: signOut }, "Sign out"));
+  const out = el("button", { type: "button", onclick: signOut }, "Sign out");
+  account.replaceChildren(el("a", { href: "#/account" }, words || "Account"), out);
 }
 
 async function signOut() {
@@ -200,6 +204,20 @@ async function signOut() {
   sessionStorage.clear();
   history.replaceState(null, "", "#/");
   await showSignIn();
+}
+
+/** Show the first page; where an identity provider has sent the user back, once its answer is taken. */
+async function start() {
+  if (!location.search) return show({ isFirst: true });
+  const { complete, isBack } = await import("./issuer.js");
+  if (!isBack()) return show({ isFirst: true });
+  try {
+    session.keep(await complete());
+  } catch (error) {
+    session.keep(null);
+    return showSignIn(error.message);
+  }
+  return show({ isFirst: true });
 }
 
 async function showSignIn(words = "") {
@@ -224,4 +242,4 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 onSignedOut(() => showSignIn("Your session has ended."));
 addEventListener("hashchange", () => show());
-show({ isFirst: true });
+start();

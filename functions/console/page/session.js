@@ -1,13 +1,12 @@
 // Who is signed in. Tokens stay in this tab, and are gone when it is closed.
 
 const KEY = "trainyard.session";
-const AMAZON_JSON = "application/x-amz-json-1.1";
 const EARLY_SECONDS = 60;
-const REFUSED = "NotAuthorizedException";
+const PROVIDERS = { cognito: () => import("./cognito.js"), issuer: () => import("./issuer.js") };
 
 let settings = null;
 let tokens = read();
-let refreshing = null;
+let renewing = null;
 let number = 1;
 
 function read() {
@@ -18,7 +17,8 @@ function read() {
   }
 }
 
-function keep(next) {
+/** Be signed in with these tokens: { by, id, access, refresh, until }; with null, nobody is. */
+export function keep(next) {
   if (tokens === null && next !== null) number += 1;
   tokens = next;
   if (next) sessionStorage.setItem(KEY, JSON.stringify(next));
@@ -40,81 +40,18 @@ export const isSignedIn = () => tokens !== null;
 /** Return a number that is another one after each sign-in, and after the user has signed out. */
 export const sessionNumber = () => number;
 
-export const signOut = () => {
-  const refreshToken = tokens?.refresh;
+export function signOut() {
+  const former = tokens;
   number += 1;
   keep(null);
   // In the background: whoever signs out need not wait for it.
-  if (refreshToken) cognito("RevokeToken", { Token: refreshToken }).catch(() => {});
-};
-
-/** A step of a sign-in that Cognito asks for: a new password, or a code of the second factor. */
-export class Challenge {
-  constructor(name, session, username) {
-    Object.assign(this, { name, session, username });
-  }
+  if (former?.refresh)
+    provider(former)
+      .then((module) => module.revoke(former))
+      .catch(() => {});
 }
 
-/** What Cognito refuses, in its words; `kind` is its name of the error. */
-export class SignInError extends Error {
-  constructor(kind, message) {
-    super(message);
-    this.kind = kind;
-  }
-}
-
-async function cognito(operation, body) {
-  const { users, client } = await readSettings();
-  const answer = await fetch(users, {
-    method: "POST",
-    headers: {
-      "Content-Type": AMAZON_JSON,
-      "X-Amz-Target": `AWSCognitoIdentityProviderService.${operation}`,
-    },
-    body: JSON.stringify({ ClientId: client, ...body }),
-  });
-  const content = await answer.text();
-  const values = content ? JSON.parse(content) : {};
-  if (answer.ok) return values;
-  const words = values.message || values.Message || `The sign-in was answered with status ${answer.status}.`;
-  throw new SignInError(
-    String(values.__type || "")
-      .split("#")
-      .pop(),
-    words,
-  );
-}
-
-/** Sign in; return null, or a Challenge. */
-export async function signIn(username, password) {
-  const parameters = { USERNAME: username, PASSWORD: password };
-  const answer = await cognito("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters });
-  return settled(answer, username);
-}
-
-/** Answer a challenge; return null, or the next one. */
-export async function respond(challenge, text) {
-  const name = challenge.name === "NEW_PASSWORD_REQUIRED" ? "NEW_PASSWORD" : `${challenge.name}_CODE`;
-  const answer = await cognito("RespondToAuthChallenge", {
-    ChallengeName: challenge.name,
-    Session: challenge.session,
-    ChallengeResponses: { USERNAME: challenge.username, [name]: text },
-  });
-  return settled(answer, challenge.username);
-}
-
-function settled(answer, username) {
-  if (answer.ChallengeName) {
-    const named = answer.ChallengeParameters?.USER_ID_FOR_SRP || username;
-    return new Challenge(answer.ChallengeName, answer.Session, named);
-  }
-  keep(tokensOf(answer.AuthenticationResult, null));
-  return null;
-}
-
-function tokensOf({ IdToken, RefreshToken, ExpiresIn }, refreshToken) {
-  return { id: IdToken, refresh: RefreshToken || refreshToken, until: Date.now() + ExpiresIn * 1000 };
-}
+const provider = ({ by = "cognito" }) => PROVIDERS[by]();
 
 /** Sign in with a token of another issuer: it is checked by the API. */
 export function signInWith(token) {
@@ -126,31 +63,33 @@ export function signInWith(token) {
 
 /** Return a valid token, or null where the user has to sign in again; rejects where neither can be found out. */
 export async function token({ isRefused = false } = {}) {
+  return (await valid(isRefused))?.id ?? null;
+}
+
+/** Return the token with which users change what is their own in the user pool, or null where there is none. */
+export async function accessToken() {
+  return (await valid(false))?.access ?? null;
+}
+
+async function valid(isRefused) {
   if (tokens === null) return null;
   const isValid = tokens.until === null || tokens.until - EARLY_SECONDS * 1000 > Date.now();
-  if (isValid && !isRefused) return tokens.id;
+  if (isValid && !isRefused) return tokens;
   if (!tokens.refresh) {
     keep(null);
     return null;
   }
   // Calls that find the token expired at the same time wait for one new one.
-  refreshing ??= refresh().finally(() => {
-    refreshing = null;
+  renewing ??= renew().finally(() => {
+    renewing = null;
   });
-  await refreshing;
-  return tokens?.id ?? null;
+  await renewing;
+  return tokens;
 }
 
-async function refresh() {
+async function renew() {
   // Meanwhile the user may sign out, and another one in.
   const former = tokens;
-  try {
-    const body = { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: { REFRESH_TOKEN: former.refresh } };
-    const { AuthenticationResult: result } = await cognito("InitiateAuth", body);
-    if (tokens === former) keep(tokensOf(result, former.refresh));
-  } catch (error) {
-    // Anything else passes: the session may be as good as before.
-    if (error.kind !== REFUSED) throw error;
-    if (tokens === former) keep(null);
-  }
+  const next = await (await provider(former)).renew(former);
+  if (tokens === former) keep(next);
 }
