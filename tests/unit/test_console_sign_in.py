@@ -9,11 +9,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
+from tests.build import NOW
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
 from tests.oidc_issuer import Issuer, issuing
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
+
+UPDATES = 60
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +160,75 @@ def test_without_a_client_at_the_issuer_a_token_is_pasted(
         token.fill("a.b.c")
         visit.page.get_by_role("button", name="Sign in").click()
         visit.loaded("Queue")
+
+
+def test_a_console_that_is_left_open_for_a_day_goes_on_or_asks_to_sign_in(
+    browser: Browser, server: ConsoleServer, issuer: Issuer
+) -> None:
+    waiting = server.api.enlist(1)
+    path, heading = f"/t/acme/requests/{waiting.request_id}", f"Request {waiting.request_id[:8]}"
+    with Visit(browser, server.address) as visit:
+        page = visit.page
+        page.clock.install()
+        begin(visit, path)
+        page.get_by_role("link", name="Ada").click()
+        visit.loaded(heading)
+        # At night there is no connection: what was shown last stays, and says so.
+        visit.context.set_offline(True)
+        page.clock.fast_forward("10:00:00")
+        expect(page.locator(".banners")).to_contain_text("There is no connection to the service")
+        expect(page.locator("main")).to_contain_text("Why it waits")
+        # In the morning, the token has expired, and is renewed; the page shows what has happened since.
+        server.api.service.stop.stop(waiting.request_id, NOW)
+        visit.context.set_offline(False)
+        page.clock.fast_forward("00:02:00")
+        expect(page.locator(".banners")).to_be_hidden()
+        expect(page.locator("main")).to_contain_text("Cancelled")
+        assert issuer.grants == ["authorization_code", "refresh_token"]
+        # After a day, the issuer wants to see the user again, who comes back to the same page.
+        issuer.refresh_tokens.clear()
+        page.clock.fast_forward("14:00:00")
+        expect(page.locator("main")).to_contain_text("Your session has ended.")
+        assert heading not in page.locator("main").inner_text()
+        page.get_by_role("button", name="Continue").click()
+        page.get_by_role("link", name="Ada").click()
+        visit.loaded(heading)
+        visit.forgive("ERR_INTERNET_DISCONNECTED", "status of 400")
+
+
+def test_a_console_that_is_looked_at_all_day_does_not_grow(browser: Browser, server: ConsoleServer) -> None:
+    for number in range(30):
+        server.api.enlist(number, data_set=f"d{number}")
+    with Visit(browser, server.address, token="t") as visit:
+        page = visit.page
+        page.clock.install()
+        visit.go("/overview", "Overview")
+        sizes, updated = [], page.locator(".updated")
+        for _ in range(UPDATES):
+            before = updated.inner_text()
+            page.clock.fast_forward(11_000)
+            expect(updated).not_to_have_text(before)
+            sizes.append(page.evaluate("document.querySelectorAll('*').length"))
+        assert len(set(sizes[5:])) == 1, sizes
+        # One at a time: what is slow is not asked for again meanwhile.
+        assert server.calls.count("GET /v1/service") <= UPDATES + 3
+
+
+def test_a_console_reloads_itself_once_another_version_was_deployed(
+    browser: Browser, server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        page = visit.page
+        page.clock.install()
+        visit.go("/queue", "Queue")
+        page.evaluate("window.isTheSamePage = true")
+        page.clock.fast_forward("24:00:00")
+        visit.loaded("Queue")
+        page.get_by_role("link", name="Tenants").click()
+        visit.loaded("Tenants")
+        assert page.evaluate("window.isTheSamePage") is True
+        monkeypatch.setattr(server.console, "_version", lambda: "another")
+        page.clock.fast_forward("24:00:00")
+        page.get_by_role("link", name="Failures").click()
+        visit.loaded("Failures")
+        assert page.evaluate("window.isTheSamePage") is None
