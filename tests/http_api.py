@@ -84,10 +84,15 @@ class MemoryUploads:
         self.begun: dict[str, str] = {}
         """Upload in parts → bucket and key."""
         self.completed: list[tuple[str, tuple[Part, ...]]] = []
+        self.empty: set[str] = set()
+        """Data sets without files."""
         self.names = {"acme": ["churn"], "acme1": ["theirs"]}
 
     def data_sets(self, tenant: Tenant) -> list[str]:
         return self.names.get(tenant.tenant_id, [])
+
+    def has_data(self, tenant: Tenant, data_set: str) -> bool:
+        return data_set not in self.empty
 
     def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
         return Upload(key=key, expires_at=NOW, url=f"https://{tenant.bucket}/{key}?{size_bytes}")

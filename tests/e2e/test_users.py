@@ -44,6 +44,8 @@ def test_a_program_trains_with_a_key_until_it_is_revoked(harness: Harness) -> No
     status, asked = post(harness, "/v1/tenants/keyholder/requests", token, {"data_set": "wine"})
     assert status == 202
     eventually(lambda: get(harness, f"/v1/tenants/keyholder/requests/{asked['request_id']}", token)[0] == 200)
+    status, problem = post(harness, "/v1/tenants/keyholder/requests", token, {"data_set": "void"})
+    assert (status, "data set void has no files" in problem["detail"]) == (409, True)
     assert post(harness, keys, token, {"name": "another"})[0] == 409
     assert get(harness, "/v1/service", token)[0] == 404
     (shown,) = get(harness, keys, admin)[1]["items"]

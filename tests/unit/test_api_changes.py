@@ -186,6 +186,15 @@ def test_a_training_is_asked_for_and_its_request_has_the_id_that_was_answered(ap
     )
 
 
+def test_a_training_on_nothing_is_refused_at_once(api: Api) -> None:
+    api.storage.empty.add("void")
+    status, problem = api.post("/v1/tenants/acme/requests", {"data_set": "void"}, key="k")
+    assert (status, "data set void has no files yet" in problem["detail"]) == (409, True)
+    assert not api.retrainings.asked
+    api.storage.empty.clear()
+    assert api.post("/v1/tenants/acme/requests", {"data_set": "void"}, key="k")[0] == 202
+
+
 def test_trainings_that_are_asked_for_count_as_uploads(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = replace(LIMITS, uploads_per_hour=3)
     monkeypatch.setattr(type(api.service.policies), "current", lambda _: limited)

@@ -1,7 +1,7 @@
 """Bulk actions: which requests they are about, that each has its turn once, progress, and the abort."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -98,6 +98,37 @@ def test_what_ended_without_a_model_is_asked_for_again_once_for_each_data_set(ap
     assert api.post(ACTIONS, {"action": "retry", "filter": {"data_set": "b"}})[1]["total"] == 1
     status, problem = api.post(ACTIONS, {"action": "retry", "filter": {"data_set": "c"}})
     assert (status, "ended without a model" in problem["detail"]) == (409, True)
+
+
+def test_what_a_newer_training_has_followed_is_not_tried_again_by_a_filter(api: Api) -> None:
+    api.put(0, state=State.FAILED, data_set="a")
+    api.put(3, state=State.FAILED, data_set="b")
+    api.put(6, state=State.SUCCEEDED, data_set="b")
+    body = {"action": "retry", "filter": {"state": "FAILED"}}
+    assert api.post(ACTIONS, body)[1]["total"] == 1
+    work(api)
+    assert [each.data_set for each in api.retrainings.asked] == ["a"]
+    api.put(9, state=State.QUEUED, data_set="a")
+    status, problem = api.post(ACTIONS, body)
+    assert (status, "ended without a model" in problem["detail"]) == (409, True)
+
+
+def test_an_operators_retry_leaves_out_what_a_newer_training_has_followed(api: Api) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    for number, data_set in ((0, "a"), (3, "b")):
+        failed = api.put(number, state=State.FAILED, data_set=data_set, finished_at=at)
+        api.store.transact([api.requests.put(replace(failed, arrived_at=at - timedelta(minutes=9)))])
+    newer = api.put(6, state=State.QUEUED, data_set="b")
+    api.store.transact([api.requests.put(replace(newer, arrived_at=at))])
+    api.bulk_work = replace(api.bulk_work, clock=lambda: datetime.now(UTC))
+    body = {"action": "retry", "state": "FAILED", "tier": "basic", "day": f"{at:%Y-%m-%d}"}
+    answer = api.post("/v1/service/bulk-actions", body, "operators")[1]
+    for owner, action_id in api.bulk_starts.begun:
+        api.bulk_work.run(owner, action_id)
+    assert [each.data_set for each in api.retrainings.asked] == ["a"]
+    status = api.get(f"/v1/service/bulk-actions/{answer['id']}", "operators")[1]
+    assert (status["done"], status["failed"]) == (2, 1)
+    assert f"request {newer.request_id} of the same data set is newer" in status["failures"][0]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,14 @@ def data_sets_in(s3: Any, tenant: Tenant) -> list[str]:
     return [name for name in data_sets if is_data_set(name)]
 
 
+def has_object(s3: Any, tenant: Tenant, data_set: str) -> bool:
+    """Tell whether a data set holds any object."""
+    prefix = f"{tenant.root}{INCOMING}{data_set}/"
+    with translated():
+        page = s3.list_objects_v2(Bucket=tenant.bucket, Prefix=prefix, MaxKeys=1)
+    return bool(page.get("Contents"))
+
+
 class S3DataSets:
     """Implements DataSets. Its calls for a run are hurried, so that slow or inaccessible storage does not delay
     other tenants."""

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.credentials import MINUTES_MAX, scoped_credentials
 from trainyard.adapters.aws.deployment_names import Purpose
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.storage import data_sets_in
+from trainyard.adapters.aws.storage import data_sets_in, has_object
 from trainyard.application.api.uploads import Part, PartAddress, Upload
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant
@@ -85,6 +85,10 @@ class S3TenantUploads:
     def data_sets(self, tenant: Tenant) -> list[str]:
         s3, _ = self.clients.client(tenant, Purpose.UPLOAD)
         return data_sets_in(s3, tenant)
+
+    def has_data(self, tenant: Tenant, data_set: str) -> bool:
+        s3, _ = self.clients.client(tenant, Purpose.UPLOAD)
+        return has_object(s3, tenant, data_set)
 
     def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
         s3, expires_at = self.clients.client(tenant, Purpose.UPLOAD)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from trainyard.application.api.trainings import RETRIED, Trainings, check_retried
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.stop import Stop
-from trainyard.domain.bulk_actions import REQUESTS_MAX, BulkAction, BulkKind, Failure
+from trainyard.domain.bulk_actions import OF_SERVICE, REQUESTS_MAX, BulkAction, BulkKind, Failure
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.requests import TERMINAL, Request, RequestKind, State
 from trainyard.persistence.bulk_actions import BulkActions
@@ -72,17 +72,21 @@ class BulkSelections:
     def of_tenant(
         self, tenant_id: str, kind: BulkKind, *, state: State | None = None, data_set: str | None = None
     ) -> Selection:
-        """Return those of a tenant's newest requests that an action suits and a filter selects; may lag."""
+        """Return those of a tenant's newest requests that an action suits and a filter selects; may lag.
+
+        What a newer training of the same data set has followed is not tried again.
+        """
         looked_at = list(islice(self._newest(tenant_id), LOOKED_AT_MAX + 1))
+        candidates = looked_at[:LOOKED_AT_MAX]
+        if kind is BulkKind.RETRY:
+            candidates = _newest_of_each(each for each in candidates if each.kind is RequestKind.TRAINING)
         suitable = [
             each
-            for each in looked_at[:LOOKED_AT_MAX]
+            for each in candidates
             if _is_suitable(kind, each)
             and (state is None or each.state is state)
             and (data_set is None or each.data_set == data_set)
         ]
-        if kind is BulkKind.RETRY:
-            suitable = _newest_of_each(suitable)
         return _bounded(suitable, is_complete=len(looked_at) <= LOOKED_AT_MAX)
 
     def waiting(self, tier: str | None = None) -> Selection:
@@ -261,6 +265,10 @@ class BulkWork:
         tenant = self.tenants.get(request.tenant_id)
         if tenant is None:
             raise Refused(f"there is no tenant {request.tenant_id!r}")
+        # A tenant's own selection has left such requests out.
+        newer = self._newer(request, action.created_at) if action.owner == OF_SERVICE else None
+        if newer is not None:
+            raise Refused(f"request {newer.request_id} of the same data set is newer, and counts in its place")
         self.trainings.ask(
             tenant,
             request.data_set,
@@ -270,6 +278,18 @@ class BulkWork:
             key=f"bulk {action.action_id} {request.request_id}",
             call=request.request_id,
         )
+
+    def _newer(self, request: Request, before: datetime) -> Request | None:
+        """Return a training that was asked for with the same settings after a request, and before a time."""
+        page, _ = self.requests.page_of_tenant(request.tenant_id, limit=PAGE, after=None)
+        alike = (
+            each
+            for each in page
+            if each.kind is RequestKind.TRAINING
+            and (each.data_set, each.overrides) == (request.data_set, request.overrides)
+            and request.arrived_at < each.arrived_at < before
+        )
+        return next(alike, None)
 
 
 def _insist(do: Callable[[], bool], pause: Callable[[float], None]) -> bool:

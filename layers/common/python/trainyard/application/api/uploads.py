@@ -60,6 +60,10 @@ class TenantUploads(Protocol):
         """Return the data sets that hold any object; raises Malformed when there are more than can be listed."""
         ...
 
+    def has_data(self, tenant: Tenant, data_set: str) -> bool:
+        """Tell whether a data set holds any object."""
+        ...
+
     def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
         """Return the address for a file of exactly this size."""
         ...
@@ -85,6 +89,11 @@ class Uploads:
     def data_sets(self, tenant: Tenant) -> list[str]:
         """Return the names of a tenant's data sets: those with data, and those with settings of their own."""
         return sorted({*self.storage.data_sets(tenant), *tenant.data_sets})
+
+    def check_has_data(self, tenant: Tenant, data_set: str) -> None:
+        """Raise Refused where there is nothing to train on."""
+        if not self.storage.has_data(tenant, data_set):
+            raise Refused(f"data set {data_set} has no files yet: upload one, which starts a training by itself")
 
     def begin(self, tenant: Tenant, data_set: str, name: str, size_bytes: int, now: datetime) -> Upload:
         """Return where to put a file of a data set; raises Refused with the reason why it would be refused."""

@@ -146,6 +146,9 @@ table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; p
 .t {{ font-size: 2rem; margin: .5rem 0 }} .w {{ background: #fff3d6; padding: .5rem .75rem }} .s {{ color: #667 }}
 svg {{ width: 100%; max-width: 36rem; height: auto }} svg text {{ font: 15px system-ui, sans-serif; fill: #556 }}
 @media (max-width: 40rem) {{ table {{ display: block; overflow-x: auto }} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ color-scheme: dark }}
+  body {{ background: #15181d; color: #dde3ea }} th, td {{ border-color: #39414d }} .w {{ background: #46380f }}
+  .s {{ color: #a3adba }} svg text {{ fill: #b4bdc9 }} }}
 </style>
 <h1>Trainings of {escape(tenant_id)}</h1>
 <p class=s>{month}, {"the whole month" if over else "so far"}; as of {now:%Y-%m-%d %H:%M} UTC</p>

@@ -75,8 +75,9 @@ def ask_for_training(
     body: TrainingBody,
     key: Key = None,
 ) -> tuple[Asked, int]:
-    """Of what has been uploaded to a data set before. Where that is nothing, its request says so."""
+    """Of what has been uploaded to a data set before."""
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
+    bootstrap.uploads().check_has_data(tenant, body.data_set)
     request_id = bootstrap.trainings().ask(
         tenant,
         body.data_set,
