@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from secrets import token_urlsafe
 from typing import Any
 
@@ -16,6 +16,8 @@ from trainyard.contracts.claims import GROUP_OF, GROUPS, TENANT_CLAIM
 from trainyard.domain.api_keys import key_id_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.principals import Role
+from trainyard.domain.tenants import TenantState
+from trainyard.persistence.api_keys import StoredKeys
 
 OF_TENANTS = (Role.TENANT_ADMIN, Role.TENANT_READER)
 STATES = {"CONFIRMED": "active", "FORCE_CHANGE_PASSWORD": "invited", "RESET_REQUIRED": "must reset the password"}
@@ -28,7 +30,7 @@ def list_users(deployment: Deployment, arguments: Arguments) -> Answer:
     roles = _roles(deployment)
     everybody = [_view(user, roles) for user in _users(deployment)]
     keys = [user for user in everybody if key_id_of(user["user"]) is not None]
-    people = [user for user in everybody if user not in keys]
+    people = [user for user in everybody if key_id_of(user["user"]) is None]
     if arguments.tenant is not None:
         people = [user for user in people if user["tenant"] == arguments.tenant]
     people.sort(key=lambda user: user["user"])
@@ -57,13 +59,16 @@ def create(deployment: Deployment, arguments: Arguments) -> Answer:
         mail = {"MessageAction": "SUPPRESS", "TemporaryPassword": password}
     try:
         _do(deployment, "admin_create_user", email, UserAttributes=named, **mail)
-        is_new = True
+        is_new, keys = True, []
     except ClientError as error:
         if error.response["Error"]["Code"] != "UsernameExistsException":
             raise
         is_new = False
+        # Without a role in between: nobody has the role that was for one tenant in the other.
+        keys = _keys_made_by(deployment, email)
+        _leave_groups(deployment, email)
         _move(deployment, email, tenant_id)
-    _set_group(deployment, email, GROUP_OF[role])
+    _add_to_group(deployment, email, GROUP_OF[role])
     of_tenant = f" of {tenant_id}" if tenant_id else ""
     line = f"{email} is {role.value}{of_tenant}"
     if not is_new:
@@ -73,7 +78,7 @@ def create(deployment: Deployment, arguments: Arguments) -> Answer:
     data = {"user": email, "role": role.value, "tenant": tenant_id, "created": is_new}
     return Answer(
         data=data | {"temporary_password": password if is_new and arguments.no_mail else None},
-        lines=[line],
+        lines=[line, *keys],
         verbatim=_handed_over(password) if is_new and arguments.no_mail else [],
     )
 
@@ -84,12 +89,15 @@ def reset(deployment: Deployment, arguments: Arguments) -> Answer:
     _existing(deployment, email)
     password = _temporary_password()
     _do(deployment, "admin_set_user_password", email, Password=password, Permanent=False)
+    _do(deployment, "admin_user_global_sign_out", email)
     none = {"Enabled": False, "PreferredMfa": False}
     _do(deployment, "admin_set_user_mfa_preference", email, SoftwareTokenMfaSettings=none)
-    _do(deployment, "admin_user_global_sign_out", email)
     return Answer(
         data={"user": email, "temporary_password": password},
-        lines=[f"{email} has to choose a password, and has no authenticator any more"],
+        lines=[
+            f"{email} has to choose a password, and has no authenticator any more",
+            "a token that is valid now stays so for up to 30 minutes",
+        ],
         verbatim=_handed_over(password),
     )
 
@@ -97,19 +105,19 @@ def reset(deployment: Deployment, arguments: Arguments) -> Answer:
 def delete(deployment: Deployment, arguments: Arguments) -> Answer:
     """Delete a user; only with --yes, else say what would be deleted."""
     email = _email(arguments)
-    user = _existing(deployment, email)
+    user, keys = _existing(deployment, email), _keys_made_by(deployment, email)
     if arguments.yes:
         _do(deployment, "admin_delete_user", email)
         line = f"{email} is deleted; a token that is valid now stays so for up to 30 minutes"
     else:
         whose = f" of {user['tenant']}" if user["tenant"] else ""
         line = f"would be deleted: {email}, {user['role'] or 'without a role'}{whose}; add --yes to do it"
-    return Answer(data={"user": email, "deleted": bool(arguments.yes)}, lines=[line])
+    return Answer(data={"user": email, "deleted": bool(arguments.yes)}, lines=[line, *keys])
 
 
 def _email(arguments: Arguments) -> str:
     """Return the e-mail address that was given; raises Refused for a text that is none."""
-    text = str(arguments.email)
+    text = str(arguments.email).lower()  # to the pool, letters are alike in both cases
     if EMAIL.fullmatch(text) is None or not text.isprintable():
         raise Refused(f"{text!r} is not an e-mail address")
     if key_id_of(text) is not None:
@@ -122,7 +130,12 @@ def _tenant_for(deployment: Deployment, role: Role, tenant_id: str | None) -> st
         raise Refused(f"a {role.value} belongs to a tenant: add --tenant ID")
     if role not in OF_TENANTS and tenant_id is not None:
         raise Refused(f"a {role.value} belongs to no tenant: leave --tenant out, or choose a role of tenants")
-    return deployment.tenant(tenant_id).tenant_id if tenant_id is not None else None
+    if tenant_id is None:
+        return None
+    tenant = deployment.tenant(tenant_id)
+    if tenant.state in (TenantState.DELETING, TenantState.DELETED):
+        raise Refused(f"tenant {tenant_id} is {tenant.state.value.lower()}: its next one would get the user")
+    return tenant_id
 
 
 def _move(deployment: Deployment, email: str, tenant_id: str | None) -> None:
@@ -134,13 +147,24 @@ def _move(deployment: Deployment, email: str, tenant_id: str | None) -> None:
         _do(deployment, "admin_delete_user_attributes", email, UserAttributeNames=[TENANT_CLAIM])
 
 
-def _set_group(deployment: Deployment, email: str, group: str) -> None:
-    """Let a user have one group: the new one first, so that nobody is without."""
-    present = _do(deployment, "admin_list_groups_for_user", email)["Groups"]
+def _add_to_group(deployment: Deployment, email: str, group: str) -> None:
     _do(deployment, "admin_add_user_to_group", email, GroupName=group)
-    for former in present:
-        if former["GroupName"] != group:
-            _do(deployment, "admin_remove_user_from_group", email, GroupName=former["GroupName"])
+
+
+def _leave_groups(deployment: Deployment, email: str) -> None:
+    for group in _do(deployment, "admin_list_groups_for_user", email)["Groups"]:
+        _do(deployment, "admin_remove_user_from_group", email, GroupName=group["GroupName"])
+
+
+def _keys_made_by(deployment: Deployment, email: str) -> list[str]:
+    """Return lines about the API keys that a user has made, and that go on without the user."""
+    tenant_id = _existing(deployment, email)["tenant"]
+    keys = StoredKeys(deployment.store).of_tenant(tenant_id) if tenant_id else []
+    now = datetime.now(UTC)
+    names = [key.name for key in keys if key.is_valid(now) and key.created_by.endswith(f" {email}")]
+    if not names:
+        return []
+    return [f"{counted(len(names), 'API key')} that {email} made stay valid until revoked: {', '.join(names)}"]
 
 
 def _existing(deployment: Deployment, email: str) -> dict[str, Any]:

@@ -458,7 +458,8 @@ class Api:
         **roles: Any,
     ) -> ModelVersion:
         """Store a deployed version, and what its data set's alias says then: nothing else than its `roles`."""
-        package = self.register(version, tenant_id)
+        package = replace(self.register(version, tenant_id), is_approved=True, is_pending=False)
+        self.packages.packages[package.arn] = package
         deployed = ModelVersion(
             tenant_id=tenant_id,
             data_set=data_set,

@@ -38,6 +38,7 @@ class Issuer:
         """Code → what it was asked for with."""
         self.refresh_tokens: set[str] = set()
         self.grants: list[str] = []
+        self.prompts: list[str | None] = []
         self.nonce: str | None = None
         """In the place of the one that was asked for."""
         self.token_address: str | None = None
@@ -78,6 +79,7 @@ class Issuer:
             return "400 Bad Request", f"<p>refused: {missing}</p>"
         code = f"code-{len(self.codes)}"
         self.codes[code] = query
+        self.prompts.append(query.get("prompt"))
         back = query["redirect_uri"]
         signed_in = urlencode({"code": code, "state": query["state"]})
         denied = urlencode({"error": "access_denied", "error_description": "no <b>", "state": query["state"]})

@@ -14,6 +14,9 @@ from trainyard.telemetry import build_logger
 
 logger = build_logger("users")
 
+NEEDED_MILLIS = 30_000
+"""Time needed for one more page of users."""
+
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -29,8 +32,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             logger.info("key deleted", extra={"key_id": command.delete_key})
             return {}
         case DeleteUsers() as command:
-            deleted = users.delete_of_tenant(command.delete_users_of)
-            for key in bootstrap.stored_keys().of_tenant(command.delete_users_of):
-                bootstrap.stored_keys().forget(key.tenant_id, key.key_id)
-            logger.info("users deleted", extra={"tenant_id": command.delete_users_of, "users": deleted})
-            return {"deleted": deleted}
+            tenant_id, keys = command.delete_users_of, bootstrap.stored_keys()
+
+            def out_of_time() -> bool:
+                return context.get_remaining_time_in_millis() < NEEDED_MILLIS
+
+            deleted, after = users.delete_of_tenant(tenant_id, keys.deletion(tenant_id), out_of_time)
+            keys.note_deletion(tenant_id, after)
+            if after is None:
+                for key in keys.of_tenant(tenant_id):
+                    users.delete_key(key.key_id)
+                    keys.forget(tenant_id, key.key_id)
+            logger.info("users deleted", extra={"tenant_id": tenant_id, "users": deleted})
+            return {"deleted": deleted, "is_complete": after is None}

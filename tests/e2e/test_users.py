@@ -75,6 +75,10 @@ def test_users_and_keys_of_a_tenant_are_deleted_with_it(harness: Harness) -> Non
     # The next tenant of that name is none of the former one's.
     harness.create("leaves")
     assert get(harness, "/v1/tenants/leaves", key)[0] == 403
+    status, problem = get(harness, "/v1/tenants/leaves", admin)
+    assert (status, "older than the tenant" in problem["detail"]) == (403, True)
+    user(harness, "leaver", "tenant-admins", "leaves")
+    assert get(harness, "/v1/tenants/leaves", token_of(harness, "leaver@example.com", PASSWORD))[0] == 200
     assert get(harness, "/v1/tenants/leaves1", stays["IdToken"])[0] == 200
 
 

@@ -10,7 +10,7 @@ from tests.build import NOW
 from tests.http_api import Api
 from trainyard.domain.alias_events import AliasChange
 from trainyard.domain.inference import EndpointUse
-from trainyard.domain.model_versions import VersionState
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.persistence.outbox import outbox_entries
 
 OF_ACME = "/v1/tenants/acme/deployments"
@@ -29,6 +29,18 @@ def call(api: Api, version: int, number: int, failed: int, tenant_id: str = "acm
     )
     when = datetime.now(UTC) - timedelta(hours=hours_ago)
     api.deployed_models.calls.count("shared", use, when, version)
+
+
+def approve(api: Api, version: ModelVersion, is_approved: bool) -> None:
+    package = api.packages.packages[version.package_arn]
+    api.packages.packages[version.package_arn] = replace(package, is_approved=is_approved)
+
+
+def test_a_canary_that_was_rejected_is_not_promoted(api: Api) -> None:
+    api.deploy(1)
+    approve(api, api.deploy(2, live=1, canary=2, canary_percent=10), False)
+    assert api.post(f"{CHURN}/promote", {"version": 2})[0] == 409
+    assert api.get(CHURN)[1]["canary"] == 2
 
 
 def test_a_deployment_shows_versions_with_their_shares_and_calls(api: Api) -> None:
@@ -78,13 +90,12 @@ def test_a_canary_is_promoted_once_however_often_that_is_asked_for(api: Api) -> 
 def test_what_a_promotion_needs(api: Api) -> None:
     api.deploy(1)
     in_test = api.deploy(2, live=1, testing=2)
+    approve(api, in_test, False)
     status, answer = api.post(f"{CHURN}/promote", {"version": 3})
     assert (status, answer["detail"]) == (409, "version 3 of churn was never deployed")
     status, answer = api.post(f"{CHURN}/promote", {"version": 2})
     assert (status, answer["detail"]) == (409, "version 2 of churn is not approved any more: approve it first")
-    api.packages.packages[in_test.package_arn] = replace(
-        api.packages.packages[in_test.package_arn], is_approved=True
-    )
+    approve(api, in_test, True)
     status, answer = api.post(f"{CHURN}/promote", {"version": 2})
     assert (status, answer["live"], answer["testing"]) == (200, 2, None)
     bodies: tuple[Any, ...] = (

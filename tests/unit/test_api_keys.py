@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from testing.memory_store import MemoryStore
-from tests.build import NOW
+from tests.build import NOW, tenant
 from tests.http_api import Api
 from tests.tables import without_cloud
 from trainyard.adapters.aws import clients
@@ -16,6 +16,7 @@ from trainyard.contracts.users_command import DeleteKey, DeleteUsers, MakeKey, p
 from trainyard.domain.api_keys import KEYS_MAX, ApiKey, key_id_of, user_name_of
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.principals import Role
+from trainyard.domain.tenants import TenantState
 from trainyard.persistence.api_keys import StoredKeys
 
 KEYS = "/v1/tenants/acme/keys"
@@ -137,11 +138,47 @@ def test_where_the_pool_is_busy_nothing_is_left_and_where_nobody_knows_it_can_be
     assert api.post(f"{KEYS}/{key['key_id']}/revoke") == (204, None)
 
 
+@pytest.mark.parametrize("state", [TenantState.SUSPENDED, TenantState.DELETING])
+def test_a_tenant_that_is_suspended_or_leaves_gets_no_keys(api: Api, state: TenantState) -> None:
+    api.tenants.put(tenant(state=state))
+    status, problem = api.post(KEYS, {"name": "n"})
+    assert (status, f"is {state.value}" in problem["detail"]) == (409, True)
+
+
+def test_calls_of_a_key_that_is_not_valid_use_up_nothing_of_its_tenant(api: Api) -> None:
+    key = api.make_key(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    as_key(api, key)
+    api.get(KEYS)
+    assert {update.key.pk for update in api.counted} == {f"calls#key#{key.key_id}"}
+
+
+def test_a_token_that_is_older_than_its_tenant_is_of_an_earlier_one(api: Api) -> None:
+    created = datetime(2026, 11, 29, 12, 0, 0, 500_000, tzinfo=UTC)
+    api.tenants.put(tenant(created_at=created))
+    for age, status in ((1, 403), (0, 200), (-1, 200)):
+        api.claims = {"iat": str(int(created.timestamp()) - age)}
+        assert api.get(KEYS)[0] == status
+        assert api.get(KEYS, "operators")[0] == 200, "operators belong to no tenant"
+    for unknown in ("", "1.7e9", "-5", "9" * 40):
+        api.claims = {"iat": unknown}
+        assert api.get(KEYS)[0] == 200
+
+
 def test_without_a_user_pool_there_are_no_keys(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "api_keys", type(api.api_keys)(keys=api.api_keys.keys, users=None))
     assert api.get(KEYS) == (200, {"items": [], "next": None})
     status, problem = api.post(KEYS, {"name": "n"})
     assert (status, "your identity provider" in problem["detail"]) == (409, True)
+
+
+def test_a_use_that_cannot_be_noted_fails_no_call(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_key(api, api.make_key())
+
+    def throttled(*_: Any) -> None:
+        raise Throttled("busy")
+
+    monkeypatch.setattr(api.store, "transact", throttled)
+    assert api.get("/v1/me")[0] == 200
 
 
 def test_the_use_of_a_key_is_noted_once_an_hour_and_never_makes_it_again() -> None:
@@ -267,7 +304,13 @@ def test_all_users_of_a_tenant_are_deleted_and_nobody_else(pool: Any) -> None:
             UserAttributes=[{"Name": name, "Value": value} for name, value in attributes.items()],
         )
     users.make_key(ID, "acme", Role.TENANT_READER)
-    assert users.delete_of_tenant("acme") == 45
-    assert users.delete_of_tenant("acme") == 0
+    cognito.create_group(UserPoolId=pool_id, GroupName="operators")
+    cognito.admin_add_user_to_group(UserPoolId=pool_id, Username="u0@example.com", GroupName="operators")
+    deleted, after, calls = 0, None, 0
+    while calls == 0 or after:
+        part, after = users.delete_of_tenant("acme", after, out_of_time=lambda: True)
+        deleted, calls = deleted + part, calls + 1
+    assert (deleted, calls) == (44, 3), "page by page; an operator stays, whatever tenant it was of"
+    assert users.delete_of_tenant("acme", None) == (0, None)
     pages = cognito.get_paginator("list_users").paginate(UserPoolId=pool_id)
-    assert len([user for page in pages for user in page["Users"]]) == 131 - 45
+    assert len([user for page in pages for user in page["Users"]]) == 131 - 44

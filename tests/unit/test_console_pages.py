@@ -535,7 +535,8 @@ def test_a_key_is_made_shown_once_and_revoked(browser: Browser, server: ConsoleS
 
 def test_a_promotion_that_is_refused_says_why(browser: Browser, server: ConsoleServer) -> None:
     server.api.deploy(1)
-    server.api.deploy(2, live=1, testing=2)
+    package = server.api.packages.packages[server.api.deploy(2, live=1, testing=2).package_arn]
+    server.api.packages.packages[package.arn] = replace(package, is_approved=False)
     server.group = "tenant-admins"
     with Visit(browser, server.address, token="t") as visit:
         visit.go("/t/acme/deployments", "Deployments")

@@ -73,6 +73,9 @@ def test_a_user_signs_in_at_the_issuer_and_comes_back_to_the_page(
         expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")
         visit.page.wait_for_timeout(300)
         assert issuer.refresh_tokens == set()
+        assert issuer.prompts == [None]
+        begin(visit)
+        assert issuer.prompts == [None, "login"], "who has signed out is asked who it is"
 
 
 def test_a_token_is_renewed_until_the_issuer_refuses(
@@ -115,8 +118,20 @@ def test_the_answer_to_somebody_elses_sign_in_is_not_taken(
     with Visit(browser, server.address) as visit:
         for query in ("?code=code-0&state=stolen", "?state=&code=x"):
             visit.page.goto(f"{server.address}/console{query}#/queue")
-            expect(visit.page.locator("main")).to_contain_text("This sign-in was not begun in this tab.")
+            expect(visit.page.get_by_role("button", name="Continue")).to_be_visible()
+            assert visit.page.url == f"{server.address}/console#/queue"
+        begin(visit)
+        visit.page.goto(f"{server.address}/console?code=code-0&state=stolen#/queue")
+        expect(visit.page.locator("main")).to_contain_text("This is the answer to another sign-in.")
         assert issuer.grants == []
+        assert visit.page.evaluate("sessionStorage.getItem('trainyard.session')") is None
+
+
+def test_an_address_with_a_foreign_answer_ends_no_session(browser: Browser, server: ConsoleServer) -> None:
+    with Visit(browser, server.address, token="t") as visit:
+        visit.page.goto(f"{server.address}/console?code=code-0&state=stolen#/queue")
+        visit.loaded("Queue")
+        assert visit.page.url == f"{server.address}/console#/queue"
 
 
 def test_a_token_for_another_sign_in_is_not_taken(browser: Browser, server: ConsoleServer, issuer: Issuer) -> None:

@@ -21,13 +21,13 @@ from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, content, policy, request, submission, tier
 from trainyard.application.scheduling.operations import Operations
 from trainyard.application.serving.removal import ServedModels
-from trainyard.application.tenancy.leaving import Leaving
+from trainyard.application.tenancy.leaving import Leaving, UsersDeleted
 from trainyard.application.tenancy.moving import Moving
 from trainyard.application.tenancy.onboarding import Onboarding
 from trainyard.application.tenancy.roles import PooledRoles
 from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, TenantSpec
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
-from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.errors import InProgress, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
@@ -245,7 +245,11 @@ class Harness:
             is_served=served_models.has_own_endpoint,
         )
         self.onboarding = Onboarding(
-            tenant_changes=tenant_changes, provisioning=self.account, removal=self.account, bell=self.bell
+            tenant_changes=tenant_changes,
+            provisioning=self.account,
+            removal=self.account,
+            bell=self.bell,
+            users=self,
         )
         self.leaving = Leaving(
             tenant_changes=tenant_changes,
@@ -270,12 +274,12 @@ class Harness:
         self.limits = {name: value for name, value in (self.limits | {tenant_id: limits}).items() if value}
         return text
 
-    def delete_of_tenant(self, tenant_id: str) -> int:
+    def delete_of_tenant(self, tenant_id: str) -> UsersDeleted:
         """Delete a tenant's users: whoever stays would be a user of the next tenant with its id."""
         tenant = self.records.get(tenant_id)
         assert tenant is not None, "while the id is not free"
         self.without_users.append(tenant_id)
-        return 0
+        return UsersDeleted(1, is_complete=len(self.without_users) % 2 == 0)
 
     def announce_tenant(self, tenant: Tenant, what: str) -> None:
         self.told.append(what)
@@ -417,6 +421,20 @@ def test_deleting_twice_changes_nothing_the_second_time() -> None:
         answer = harness.run(Change.DELETE, DELETE, bare(), run="delete")
     assert answer == {"known": False, "progress": "there is no tenant acme: nothing to delete"}
     assert harness.run(Change.DELETE, DELETE, bare("nobody"))["known"] is False
+
+
+def test_whoever_was_made_a_user_of_a_deleted_tenant_is_none_of_the_next_one() -> None:
+    harness = Harness()
+    harness.create()
+    created = harness.tenant_changes.known("acme").created_at
+    assert created is not None
+    assert harness.without_users == [], "of a new id there are no users"
+    harness.run(Change.DELETE, DELETE, bare(), run="delete")
+    harness.without_users.clear()
+    with pytest.raises(Throttled, match="users of an earlier tenant"):
+        harness.create()
+    harness.create()
+    assert harness.without_users == ["acme", "acme"]
 
 
 def test_a_purge_forgets_record_and_requests_and_the_id_can_be_used_again() -> None:

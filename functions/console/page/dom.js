@@ -123,10 +123,12 @@ export function ask({ title, text = [], fields = {}, action, danger = false, sub
     );
     const dialog = el("dialog", { "aria-labelledby": id }, form);
     let answer = null;
+    // What is being done would be done, and nobody would see the answer.
+    dialog.addEventListener("cancel", (event) => go.disabled && event.preventDefault());
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       if (go.disabled) return;
-      go.disabled = true;
+      go.disabled = close.disabled = true;
       try {
         answer = await submit(
           Object.fromEntries(Object.entries(fields).map(([name, { control }]) => [name, control.value])),
@@ -134,7 +136,7 @@ export function ask({ title, text = [], fields = {}, action, danger = false, sub
         dialog.close();
       } catch (error) {
         problem.replaceChildren(banner("bad", error.message));
-        go.disabled = false;
+        go.disabled = close.disabled = false;
         go.focus();
       }
     });

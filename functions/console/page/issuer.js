@@ -3,6 +3,7 @@
 import { readSettings } from "./session.js";
 
 const KEY = "trainyard.signing-in";
+const LEFT = "trainyard.signed-out";
 const SCOPES = ["openid", "email", "profile", "offline_access"];
 const REFUSED = ["invalid_grant", "invalid_token"];
 
@@ -53,22 +54,25 @@ export async function begin() {
     code_challenge: encoded(digest),
     code_challenge_method: "S256",
   };
+  // Whoever has signed out here is still signed in there.
+  if (sessionStorage.getItem(LEFT)) query.prompt = "login";
+  sessionStorage.removeItem(LEFT);
   for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
   location.assign(address.href);
 }
 
-/** Whether the issuer has sent the user back to this page. */
-export const isBack = () => new URLSearchParams(location.search).has("state");
-
-/** Return tokens for the code with which the issuer has sent the user back, and remove it from the address. */
+/**
+ * Return tokens for the code with which the issuer has sent the user back, and remove it from the address; or null,
+ * where no sign-in was begun in this tab.
+ */
 export async function complete() {
   const query = new URLSearchParams(location.search);
   const begun = JSON.parse(sessionStorage.getItem(KEY) || "null");
   sessionStorage.removeItem(KEY);
-  history.replaceState(null, "", `${location.pathname}${begun?.hash ?? ""}`);
+  history.replaceState(null, "", `${location.pathname}${begun?.hash ?? location.hash}`);
+  if (!begun) return null;
   // Somebody else's sign-in must not become this user's.
-  if (!begun || begun.state !== query.get("state"))
-    throw new Error("This sign-in was not begun in this tab. Sign in again.");
+  if (begun.state !== query.get("state")) throw new Error("This is the answer to another sign-in. Sign in again.");
   if (query.has("error"))
     throw new Error(`The identity provider has refused: ${query.get("error_description") || query.get("error")}`);
   const values = await tokenOf({
@@ -121,6 +125,9 @@ export async function renew({ refresh }) {
     throw error;
   }
 }
+
+/** Ask for the user's name again at the next sign-in in this tab. */
+export const leave = () => sessionStorage.setItem(LEFT, "true");
 
 /** Let go of a session at the issuer, where it can be asked to (RFC 7009). */
 export async function revoke({ refresh }) {

@@ -202,6 +202,7 @@ async function signOut() {
   session.signOut();
   forget();
   sessionStorage.clear();
+  if ((await session.readSettings()).issuer) (await import("./issuer.js")).leave();
   history.replaceState(null, "", "#/");
   await showSignIn();
 }
@@ -209,13 +210,12 @@ async function signOut() {
 /** Show the first page; where an identity provider has sent the user back, once its answer is taken. */
 async function start() {
   if (!location.search) return show({ isFirst: true });
-  const { complete, isBack } = await import("./issuer.js");
-  if (!isBack()) return show({ isFirst: true });
+  const { complete } = await import("./issuer.js");
   try {
-    session.keep(await complete());
+    const tokens = await complete();
+    if (tokens !== null) session.keep(tokens);
   } catch (error) {
-    session.keep(null);
-    return showSignIn(error.message);
+    if (!session.isSignedIn()) return showSignIn(error.message);
   }
   return show({ isFirst: true });
 }

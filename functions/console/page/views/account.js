@@ -1,11 +1,18 @@
 // The user's own account: the password, and the authenticator app that is asked for at each sign-in.
 
+import { get } from "../api.js";
 import { act, ask, banner, el, panel } from "../dom.js";
 import { figures } from "../format.js";
 import { accessToken } from "../session.js";
 
 const LABEL = "Trainyard";
 const PASSWORD_HINT = "At least 12 characters, with capital and small letters and a digit.";
+
+/** Return the access token of a session that goes on; one that has ended is shown as any call shows it. */
+async function present() {
+  await get("v1/me");
+  return accessToken();
+}
 
 export function show(view, { me, reload }) {
   const facts = el("div");
@@ -21,7 +28,7 @@ export function show(view, { me, reload }) {
 
   async function load() {
     const cognito = await import("../cognito.js");
-    const access = await accessToken();
+    const access = await present();
     const { email = "", hasApp = false } = access ? await cognito.account(access) : {};
     const whose = me.tenant_id ? ["Tenant", me.tenant_id] : null;
     facts.replaceChildren(figures([email ? ["User", email] : null, ["Role", me.role], whose]));
@@ -42,7 +49,7 @@ export function show(view, { me, reload }) {
   }
 
   async function begun(cognito, email) {
-    const access = await accessToken();
+    const access = await present();
     const key = await cognito.beginApp(access);
     const address = `otpauth://totp/${LABEL}:${encodeURIComponent(email)}?secret=${key}&issuer=${LABEL}`;
     const code = el("input", {
@@ -77,7 +84,7 @@ export function show(view, { me, reload }) {
 
   async function removed(cognito) {
     const submit = async () => {
-      await cognito.removeApp(await accessToken());
+      await cognito.removeApp(await present());
       return true;
     };
     const text = [el("p", {}, "Your password alone will sign you in.")];
@@ -100,7 +107,9 @@ export function show(view, { me, reload }) {
       },
     };
     const submit = async ({ former, next }) => {
-      await cognito.changePassword(await accessToken(), former, next);
+      await cognito.changePassword(await present(), former, next).catch((error) => {
+        throw error.kind === "NotAuthorizedException" ? new Error("The present password is wrong.") : error;
+      });
       return true;
     };
     if (!(await ask({ title: "Change the password", action: "Change", fields, submit }))) return;

@@ -4,6 +4,7 @@ An array comes as "[a b]", its items separated by spaces (API Gateway developer 
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from trainyard.domain.api_keys import key_id_of
@@ -15,6 +16,7 @@ TENANT_CLAIM, GROUPS_CLAIM = "custom:tenant", "cognito:groups"
 """As Amazon Cognito names them."""
 
 SUBJECT_LENGTH_MAX = 256
+TIME_DIGITS_MAX = 11
 
 GROUPS = {
     "operators": Role.OPERATOR,
@@ -48,7 +50,21 @@ def principal_of(
     if not isinstance(tenant_id, str) or not is_tenant_id(tenant_id):
         raise Malformed(f"the token names no tenant in {tenant_claim}")
     name = _name(claims)
-    return Principal(subject=subject, role=role, tenant_id=tenant_id, name=name, key_id=key_id_of(name))
+    return Principal(
+        subject=subject,
+        role=role,
+        tenant_id=tenant_id,
+        name=name,
+        issued_at=_issued_at(claims),
+        key_id=key_id_of(name),
+    )
+
+
+def _issued_at(claims: Mapping[str, Any]) -> datetime | None:
+    """Return when the token was issued; None where it does not say, in whole seconds."""
+    text = str(claims.get("iat", ""))
+    is_time = text.isascii() and text.isdigit() and len(text) <= TIME_DIGITS_MAX
+    return datetime.fromtimestamp(int(text), UTC) if is_time else None
 
 
 def _name(claims: Mapping[str, Any]) -> str:

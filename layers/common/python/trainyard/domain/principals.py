@@ -1,7 +1,10 @@
 """Who calls the HTTP API, and what they may do."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from trainyard.domain.tenants import Tenant
 
 
 class Role(StrEnum):
@@ -50,6 +53,8 @@ class Principal:
     """The tenant that it belongs to; None for roles of the provider."""
     name: str = ""
     """By which people know it, such as an e-mail address; "" where the token does not say."""
+    issued_at: datetime | None = None
+    """When its token was issued; None where the token does not say."""
     key_id: str | None = None
     """The API key that it is; None for a person."""
 
@@ -63,6 +68,12 @@ class Principal:
         """Return by whom something was done, for those who look at it later."""
         who = f"key {self.key_id}" if self.key_id is not None else self.name or self.subject
         return f"{self.role.value} {who}"
+
+    def is_of(self, tenant: Tenant) -> bool:
+        """Tell whether its token is no older than the tenant: those of an earlier one of the same id are."""
+        if self.tenant_id is None or self.issued_at is None or tenant.created_at is None:
+            return True
+        return self.issued_at >= tenant.created_at.replace(microsecond=0)
 
     def may(self, access: Access, tenant_id: str | None = None) -> bool:
         """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""

@@ -1,7 +1,7 @@
 """Aliases of data sets' models, one item each, under `serving#<tenant>` / `alias#<data set>`.
 
 The aliases of all tenants are listed under `serving#` / `alias#<tenant>#<data set>`. An item of the list is
-written when its alias is made, and has no content: what answers is read from the alias itself.
+written with its alias, and has no content: what answers is read from the alias itself.
 
 What a change does to versions is left in the outbox with it, and is announced from there.
 
@@ -85,9 +85,8 @@ class Aliases:
                 return before
             after = replace(after, revision=uuid4().hex)
             unchanged = Is("revision", before.revision) if before.revision else Absent("pk")
-            writes = [Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,))]
-            if not before.revision:
-                writes.append(Put(_listing_key(tenant_id, data_set), {}))
+            alias = Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,))
+            writes = [alias, Put(_listing_key(tenant_id, data_set), {})]
             writes += [model_entry(after, event, reason, now) for event in events_between(before, after)]
             try:
                 self.store.transact(writes)

@@ -2,19 +2,21 @@
 
 pk               sk         what
 keys#<tenant>    <key id>   name, role, who made it and when, until when it is valid, when it was last used
+keys#<tenant>    ~deletion  how far the deletion of the tenant's users has come in the user pool
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trainyard.domain.api_keys import ApiKey
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.principals import Role
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import Absent, Delete, Item, Key, Put, Store, Update, listed
 from trainyard.persistence.store import Is as Equals
 
 USE_NOTED_EVERY = timedelta(hours=1)
+_DELETION = "~deletion"
 
 
 def key_of(tenant_id: str, key_id: str) -> Key:
@@ -31,7 +33,7 @@ class StoredKeys:
 
     def of_tenant(self, tenant_id: str) -> list[ApiKey]:
         """Return a tenant's keys, the newest first."""
-        keys = [_key_from(item) for item in listed(self.store, "record", f"keys#{tenant_id}")]
+        keys = [_key_from(item) for item in listed(self.store, "record", f"keys#{tenant_id}", below="~")]
         return sorted(keys, key=lambda key: key.created_at, reverse=True)
 
     def add(self, key: ApiKey) -> None:
@@ -45,8 +47,18 @@ class StoredKeys:
         place, made = key_of(key.tenant_id, key.key_id), Equals("created_at", stamp(key.created_at))
         try:
             self.store.transact([Update(place, set={"last_used_at": stamp(now)}, when=(made,))])
-        except Conflict:
-            return
+        except (Conflict, Throttled, OutcomeUnknown):
+            return  # the call counts, not that it was noted
+
+    def deletion(self, tenant_id: str) -> str | None:
+        """Return where the deletion of a tenant's users goes on; None where none is under way."""
+        (item,) = self.store.get(key_of(tenant_id, _DELETION))
+        return str(item["after"]) if item else None
+
+    def note_deletion(self, tenant_id: str, after: str | None) -> None:
+        """Store where the deletion of a tenant's users goes on, or that it has ended."""
+        place = key_of(tenant_id, _DELETION)
+        self.store.transact([Put(place, {"after": after}) if after else Delete(place)])
 
     def forget(self, tenant_id: str, key_id: str) -> None:
         """Idempotent."""

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
+from trainyard.application.tenancy.leaving import UsersDeleted
 from trainyard.domain.api_keys import ApiKey
 from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.receipts import without_account_number
@@ -150,7 +151,7 @@ class LambdaPredictions:
 USERS_SECONDS_MAX = 20
 """For a few calls of Cognito; a caller of the HTTP API waits no longer than 30 s."""
 DELETION_SECONDS_MAX = 110
-"""For reading all users of the pool; a step of a deletion may take two minutes."""
+"""For reading users of the pool; a step of a deletion may take two minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +167,9 @@ class LambdaUsers:
     def delete(self, key_id: str) -> None:
         self._done({"delete_key": key_id}, USERS_SECONDS_MAX)
 
-    def delete_of_tenant(self, tenant_id: str) -> int:
-        return int(self._done({"delete_users_of": tenant_id}, DELETION_SECONDS_MAX)["deleted"])
+    def delete_of_tenant(self, tenant_id: str) -> UsersDeleted:
+        answer = self._done({"delete_users_of": tenant_id}, DELETION_SECONDS_MAX)
+        return UsersDeleted(int(answer["deleted"]), bool(answer["is_complete"]))
 
     def _done(self, command: Mapping[str, Any], seconds_max: int) -> dict[str, Any]:
         with translated():
@@ -176,9 +178,6 @@ class LambdaUsers:
             )
         body = dict(json.loads(answer["Payload"].read()))
         if answer.get("FunctionError"):
-            # Its words may name the pool, and it can have done a part.
-            kind = str(body.get("errorType"))
-            if kind == "Throttled":
-                raise Throttled(str(body.get("errorMessage")))
-            raise OutcomeUnknown(f"the function of users failed: {kind}")
+            # Whatever it says, it can have done a part; its words may name the pool.
+            raise OutcomeUnknown(f"the function of users failed: {body.get('errorType')}")
         return body

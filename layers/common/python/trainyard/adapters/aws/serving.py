@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.endpoint_scaling import VARIANT
@@ -156,6 +156,8 @@ class StateMachinePromotions:
             )
         except ClientError as error:
             return None if code_of(error) == "ExecutionAlreadyExists" else code_of(error)
+        except BotoCoreError as error:  # a connection that was lost: the promotion itself has been made
+            return type(error).__name__
         return None
 
 

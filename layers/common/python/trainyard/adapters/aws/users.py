@@ -1,5 +1,6 @@
 """Users of the deployment's user pool, in Amazon Cognito."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_urlsafe
 
@@ -51,21 +52,32 @@ class CognitoUsers:
         """Idempotent."""
         self._delete(user_name_of(key_id))
 
-    def delete_of_tenant(self, tenant_id: str) -> int:
-        """Delete all users of a tenant, persons and keys; return how many there were.
+    def delete_of_tenant(
+        self, tenant_id: str, after: str | None, out_of_time: Callable[[], bool] = lambda: False
+    ) -> tuple[int, str | None]:
+        """Delete users of a tenant from a place of the list on; return how many, and where to go on, if anywhere.
 
-        All users of the pool are read: ListUsers cannot search for attributes of a pool's own.
+        All users of the pool are read: ListUsers cannot search for attributes of a pool's own. Operators and
+        viewers stay, whatever tenant they belonged to before.
         """
-        names, pages = [], client("cognito-idp").get_paginator("list_users")
+        deleted = 0
+        while True:
+            place = {"PaginationToken": after} if after else {}
+            with translated():
+                page = client("cognito-idp").list_users(UserPoolId=self.pool_id, Limit=PAGE, **place)
+            for user in page["Users"]:
+                attributes = {each["Name"]: each["Value"] for each in user.get("Attributes", [])}
+                if attributes.get(TENANT_CLAIM) == tenant_id and not self._is_of_provider(user["Username"]):
+                    self._delete(user["Username"])
+                    deleted += 1
+            after = page.get("PaginationToken")
+            if after is None or out_of_time():
+                return deleted, after
+
+    def _is_of_provider(self, name: str) -> bool:
         with translated():
-            for page in pages.paginate(UserPoolId=self.pool_id, PaginationConfig={"PageSize": PAGE}):
-                for user in page["Users"]:
-                    attributes = {each["Name"]: each["Value"] for each in user.get("Attributes", [])}
-                    if attributes.get(TENANT_CLAIM) == tenant_id:
-                        names.append(user["Username"])
-        for name in names:
-            self._delete(name)
-        return len(names)
+            groups = client("cognito-idp").admin_list_groups_for_user(UserPoolId=self.pool_id, Username=name)
+        return bool({GROUP_OF[Role.OPERATOR], GROUP_OF[Role.VIEWER]} & {g["GroupName"] for g in groups["Groups"]})
 
     def _delete(self, name: str) -> None:
         try:

@@ -86,13 +86,13 @@ class DeployedModels:
         if version is None:
             raise Refused(f"version {number} of {data_set} was never deployed")
         promoter = Promoter(aliases=self.aliases, versions=self.versions, calls=self.calls)
-        if self.aliases.get(tenant_id, data_set).testing == number:
+        before = self.aliases.get(tenant_id, data_set)
+        if number in (before.testing, before.canary):
             package = self.packages.get(version.package_arn)
             if package is None or not package.is_approved:
                 raise Refused(f"version {number} of {data_set} is not approved any more: approve it first")
-            alias = promoter.release(version, now)
-        else:
-            alias = promoter.promote(version, now)
+        promote = promoter.release if before.testing == number else promoter.promote
+        alias = promote(version, now)
         return Promotion(alias, self.runs.start(version.package_arn, alias.revision))
 
     def roll_back(self, tenant_id: str, data_set: str, number: int, now: datetime) -> Alias:

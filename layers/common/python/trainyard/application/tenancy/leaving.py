@@ -9,7 +9,7 @@ failed half-way leaves data in two places, and queues in two tiers: all of them 
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from trainyard.application.ports import Executions
 from trainyard.application.serving.removal import ServedModels
@@ -27,11 +27,19 @@ REASON = "the tenant is being deleted"
 PURGED = "its record, requests and costs are deleted (docs/tenants.md lists what remains elsewhere)"
 
 
+class UsersDeleted(NamedTuple):
+    """How far the deletion of a tenant's users has come."""
+
+    deleted: int
+    is_complete: bool
+    """Whether there are no more."""
+
+
 class TenantUsers(Protocol):
     """Who may call the HTTP API for a tenant."""
 
-    def delete_of_tenant(self, tenant_id: str) -> int:
-        """Delete a tenant's users and API keys; return how many there were. Idempotent."""
+    def delete_of_tenant(self, tenant_id: str) -> UsersDeleted:
+        """Delete a tenant's users and API keys, or some of them. Idempotent."""
         ...
 
 
@@ -143,7 +151,9 @@ class Leaving:
                 return _part(0, "records are being forgotten", remaining=True)
         # Before the id is free: its next tenant is none of theirs.
         if self.users is not None:
-            self.users.delete_of_tenant(tenant.tenant_id)
+            deleted, is_complete = self.users.delete_of_tenant(tenant.tenant_id)
+            if not is_complete:
+                return _part(deleted, "users deleted", remaining=True)
         self.tenant_changes.set_limits(tenant.tenant_id, None, step.at)
         if tenant.state is not TenantState.DELETED:
             tenant = self.tenant_changes.done(

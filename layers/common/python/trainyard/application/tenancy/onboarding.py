@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from trainyard.application.billing.metering import licence_given
 from trainyard.application.ports import Bell
+from trainyard.application.tenancy.leaving import TenantUsers
 from trainyard.application.tenancy.tenants import (
     Answer,
     Provisioning,
@@ -33,6 +34,8 @@ class Onboarding:
     provisioning: Provisioning
     removal: Removal
     bell: Bell
+    users: TenantUsers | None = None
+    """None in a deployment without a user pool."""
 
     # --- create -----------------------------------------------------------------------------------------------
 
@@ -47,6 +50,8 @@ class Onboarding:
             if step.spec.repair:
                 raise Refused(f"there is no tenant {step.spec.tenant_id!r} to repair")
             wanted = self.tenant_changes.wanted(step.spec, None)
+            if tenant is not None:
+                self._delete_earlier_users(tenant)
             return _told(
                 self.tenant_changes.claim(step, replace(wanted, revision=tenant.revision if tenant else 0))
             )
@@ -55,6 +60,11 @@ class Onboarding:
         if tenant.state is not TenantState.CREATING or not self._may_finish(step, tenant):
             raise Refused(f"the name {step.spec.tenant_id} is taken: choose another")
         return _told(self.tenant_changes.claim(step, self.tenant_changes.wanted(step.spec, tenant)))
+
+    def _delete_earlier_users(self, tenant: Tenant) -> None:
+        """Delete whoever was made a user of a deleted tenant afterwards: the next one of that id is not theirs."""
+        if self.users is not None and not self.users.delete_of_tenant(tenant.tenant_id).is_complete:
+            raise Throttled("users of an earlier tenant of that id are being deleted: try again in a moment")
 
     def _repaired(self, step: Step, tenant: Tenant) -> Tenant:
         """Return the tenant to repair, as recorded; raises Refused if the spec asks for anything else."""
@@ -129,9 +139,11 @@ class Onboarding:
             return _told(self.tenant_changes.done(tenant, None))
         # S3 may send no events for the first uploads to a new bucket.
         note_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at)
-        begun = tenant.operation.begun_at if tenant.operation else None
+        begun = (tenant.operation.begun_at if tenant.operation else None) or step.at
         return _told(
-            self.tenant_changes.done(tenant, "Created", state=TenantState.ACTIVE, watched_from=begun or step.at)
+            self.tenant_changes.done(
+                tenant, "Created", state=TenantState.ACTIVE, created_at=begun, watched_from=begun
+            )
         )
 
     # --- update -----------------------------------------------------------------------------------------------

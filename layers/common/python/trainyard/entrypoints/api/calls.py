@@ -88,15 +88,18 @@ def current_principal() -> Principal:
     except Malformed as error:
         raise Forbidden(str(error)) from error
     logger.append_keys(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
-    limit_calls(principal.caller, CALLS_MAX)
+    # Until it is known whether a key is valid, it uses up nothing of its tenant's.
+    limit_calls(principal.caller if principal.key_id is None else f"key#{principal.key_id}", CALLS_MAX)
     return principal
 
 
 def admitted_principal() -> Principal:
     """Return who calls, as `current_principal` does; raises Forbidden for a key that is not valid any more too."""
     principal = current_principal()
-    if principal.key_id is not None and not bootstrap.api_keys().admits(principal, datetime.now(UTC)):
-        raise Forbidden("the API key was revoked, or has expired")
+    if principal.key_id is not None:
+        if not bootstrap.api_keys().admits(principal, datetime.now(UTC)):
+            raise Forbidden("the API key was revoked, or has expired")
+        limit_calls(principal.caller, CALLS_MAX)
     return principal
 
 
@@ -116,6 +119,8 @@ def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
     tenant = bootstrap.existing_tenant(tenant_id) if may else None
     if tenant is None:
         raise NotFound
+    if not principal.is_of(tenant):
+        raise Forbidden("the token is older than the tenant: sign in again")
     return principal, tenant
 
 

@@ -14,7 +14,7 @@ from trainyard.contracts.api_deployments import (
 from trainyard.domain.names import is_data_set
 from trainyard.domain.principals import Access
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import NotFound, allow, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import NotFound, allow, logger, refuse_parameters_but, routes
 
 router = routes()
 
@@ -43,7 +43,10 @@ def promote(tenant_id: str, data_set: str, body: VersionBody) -> DeploymentAnswe
     """A canary answers all calls from then on; a version in test answers calls in production. Idempotent."""
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
     models, now = bootstrap.deployed_models(), datetime.now(UTC)
-    models.promote(tenant.tenant_id, _checked(data_set), body.version, now)
+    promotion = models.promote(tenant.tenant_id, _checked(data_set), body.version, now)
+    if promotion.error is not None:
+        # The timer's search follows it up, later.
+        logger.warning("promotion not followed up", extra={"data_set": data_set, "error": promotion.error})
     return _shown(tenant.tenant_id, data_set)
 
 

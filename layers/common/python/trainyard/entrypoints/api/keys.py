@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from trainyard.contracts.api import answers, results
 from trainyard.contracts.api_keys import KeyBody, KeyList, NewKeyAnswer, keys_of, new_key_of
 from trainyard.domain.api_keys import KEY_ID
+from trainyard.domain.errors import Refused
 from trainyard.domain.principals import Access
+from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import NotFound, allow, limit_calls, refuse_parameters_but, routes
 
@@ -29,6 +31,8 @@ def make_key(tenant_id: str, body: KeyBody) -> tuple[NewKeyAnswer, int]:
     """Its secret is answered this once. Keep it: nobody can show it again."""
     principal, tenant = allow(Access.CHANGE_TENANT, tenant_id)
     limit_calls(f"keys#{tenant_id}", CHANGES_MAX)
+    if tenant.state is not TenantState.ACTIVE:
+        raise Refused(f"tenant {tenant_id} is {tenant.state.value}: it gets no further keys")
     new = bootstrap.api_keys().make(
         tenant.tenant_id,
         name=body.name,

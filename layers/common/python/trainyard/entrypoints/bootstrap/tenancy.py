@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainyard.adapters.aws.deployment_names import DeploymentNames
     from trainyard.adapters.aws.provisioning import AwsProvisioning
     from trainyard.application.serving.removal import ServedModels
-    from trainyard.application.tenancy.leaving import Leaving
+    from trainyard.application.tenancy.leaving import Leaving, TenantUsers
     from trainyard.application.tenancy.moving import Moving
     from trainyard.application.tenancy.onboarding import Onboarding
     from trainyard.application.tenancy.roles import PooledRoles
@@ -87,6 +87,7 @@ def onboarding() -> Onboarding:
         provisioning=_provisioning(),
         removal=AwsRemoval(deployment=_names()),
         bell=bell(),
+        users=_tenant_users(),
     )
 
 
@@ -129,7 +130,6 @@ def moving() -> Moving:
 
 @cache
 def leaving() -> Leaving:
-    from trainyard.adapters.aws.machines import LambdaUsers
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
     from trainyard.application.tenancy.leaving import Leaving
@@ -143,8 +143,15 @@ def leaving() -> Leaving:
         executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         book=Book(store=store),
         served_models=_served_models(settings),
-        users=LambdaUsers(function_name=settings.users_function) if settings.users_function else None,
+        users=_tenant_users(),
     )
+
+
+def _tenant_users() -> TenantUsers | None:
+    from trainyard.adapters.aws.machines import LambdaUsers
+
+    function = Settings.from_env().users_function
+    return LambdaUsers(function_name=function) if function else None
 
 
 def pooled_role_idle_days() -> int:
