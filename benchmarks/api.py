@@ -26,8 +26,14 @@ from benchmarks.console import trainyard
 from local.cloud import REPOSITORY, Cloud
 from local.deploy import deploy
 from tests.build import request
+from trainyard.adapters.aws.store import backoff
+from trainyard.domain.inference import EndpointUse
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.requests import State
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.items import request_item
+from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Put, Store
 
@@ -79,10 +85,37 @@ def fill(store: Store, requests: int, now: datetime) -> None:
         store.transact(batch)
 
 
+def fill_deployments(store: Store, deployments: int, now: datetime) -> None:
+    """Deploy a version of a data set of OWNER, and of so many other tenants, and count calls of it."""
+    aliases, versions = Aliases(store, backoff), ModelVersions(store)
+    book = InferenceBook(store=store, retention=timedelta(days=400))
+    for number in range(deployments + 1):
+        tenant_id = f"t{number:05}" if number else OWNER
+        versions.put(
+            ModelVersion(
+                tenant_id=tenant_id,
+                data_set="churn",
+                version=1,
+                package_arn=f"arn:{tenant_id}",
+                request_id=f"{number + 1:032x}",
+                model_uri="s3://bucket/model.tar.gz",
+                state=VersionState.READY,
+                since=now,
+                approved_at=now,
+                endpoint="shared",
+            )
+        )
+        aliases.change(tenant_id, "churn", lambda alias: replace(alias, live=1), now)
+        use = EndpointUse(
+            tenant_id=tenant_id, data_set="churn", tier="basic", algorithm="linear", calls=number + 1
+        )
+        book.count("shared", use, now, version=1)
+
+
 def routes() -> list[str]:
     """Return the path of each route that shows something, about OWNER."""
     described = json.loads((REPOSITORY / "docs/openapi.json").read_text(encoding="utf-8"))
-    named = {"tenant_id": OWNER, "request_id": f"{1:032x}", "version": "0"}
+    named = {"tenant_id": OWNER, "request_id": f"{1:032x}", "version": "0", "data_set": "churn"}
     more = {"/v1/service/ended": "?tier=basic&state=FAILED"}
     paths = [path for path, operations in described["paths"].items() if "get" in operations]
     # There is no waiting request here, no model, no log of a step, and nothing else that has an identifier.
@@ -193,6 +226,7 @@ def measure(cloud: Cloud, requests: int, times: int) -> list[Measured]:
     deploy(cloud, STACK, {"Stage": "dev", "HttpApi": "true"})
     deployment = trainyard(cloud, STACK, "tenant", "create", OWNER, "--tier", "basic", "--target", "target")
     fill(deployment.store, requests, datetime.now(UTC))
+    fill_deployments(deployment.store, requests // 50, datetime.now(UTC))
     functions = {name: _function(cloud, name, f"{name.capitalize()}Function") for name in ("api", "operations")}
     results: list[Measured] = []
     for path in routes():
@@ -212,7 +246,8 @@ def main() -> int:
     if arguments.json:
         print(json.dumps([{"path": each.path, "ratio": each.ratio, "calls": each.calls} for each in results]))
         return 0
-    print(f"{arguments.requests:,} requests in the tables, {arguments.times} calls of each route")
+    tables = f"{arguments.requests:,} requests and {arguments.requests // 50:,} deployments in the tables"
+    print(f"{tables}, {arguments.times} calls of each route")
     print("| route | calls of AWS | p99, as a multiple of their time |\n|---|---|---|")
     for each in results:
         print(f"| `{each.path.replace(OWNER, '…')}` | {each.calls} | {each.ratio:.2f} |")

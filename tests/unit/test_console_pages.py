@@ -900,6 +900,7 @@ def test_ten_thousand_tenants_and_a_hundred_thousand_requests_are_shown_in_parts
     api = server.api
     for number in range(10_000):
         api.tenants.put(tenant(f"tenant-{number}"))
+        api.deploy(1, f"tenant-{number}")
     states = (State.SUCCEEDED, State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
     for number in range(100_000):
         owner = "acme" if number % 2 else f"tenant-{number % 10_000}"
