@@ -12,8 +12,9 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
+from trainyard.adapters.aws.users import CognitoUsers
 from trainyard.contracts.claims import GROUP_OF, GROUPS, TENANT_CLAIM
-from trainyard.domain.api_keys import key_id_of
+from trainyard.domain.api_keys import key_id_of, user_name_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.principals import Role
 from trainyard.domain.tenants import TenantState
@@ -27,6 +28,8 @@ EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,63}")
 
 def list_users(deployment: Deployment, arguments: Arguments) -> Answer:
     """List the users, with their roles; API keys are only counted."""
+    if arguments.tenant is not None:
+        deployment.tenant(arguments.tenant)
     roles = _roles(deployment)
     everybody = [_view(user, roles) for user in _users(deployment)]
     keys = [user for user in everybody if key_id_of(user["user"]) is not None]
@@ -59,20 +62,20 @@ def create(deployment: Deployment, arguments: Arguments) -> Answer:
         mail = {"MessageAction": "SUPPRESS", "TemporaryPassword": password}
     try:
         _do(deployment, "admin_create_user", email, UserAttributes=named, **mail)
-        is_new, keys = True, []
+        is_new, former, keys = True, {}, []
     except ClientError as error:
         if error.response["Error"]["Code"] != "UsernameExistsException":
             raise
         is_new = False
         # Without a role in between: nobody has the role that was for one tenant in the other.
-        keys = _keys_made_by(deployment, email)
+        former, keys = _existing(deployment, email), _keys_made_by(deployment, email)
         _leave_groups(deployment, email)
         _move(deployment, email, tenant_id)
     _add_to_group(deployment, email, GROUP_OF[role])
     of_tenant = f" of {tenant_id}" if tenant_id else ""
     line = f"{email} is {role.value}{of_tenant}"
     if not is_new:
-        line += "; tokens that are valid now keep the former role for up to 30 minutes"
+        line += f", and was {_described(former)}; tokens that are valid now stay as they are for up to 30 minutes"
     elif not arguments.no_mail:
         line += "; Cognito sends a temporary password by e-mail, valid for seven days"
     data = {"user": email, "role": role.value, "tenant": tenant_id, "created": is_new}
@@ -103,33 +106,53 @@ def reset(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def delete(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Delete a user; only with --yes, else say what would be deleted."""
+    """Delete a user, or revoke an API key; only with --yes, else say what would be deleted."""
+    key_id = key_id_of(str(arguments.email))
+    if key_id is not None:
+        return _revoke(deployment, key_id, bool(arguments.yes))
     email = _email(arguments)
     user, keys = _existing(deployment, email), _keys_made_by(deployment, email)
     if arguments.yes:
         _do(deployment, "admin_delete_user", email)
         line = f"{email} is deleted; a token that is valid now stays so for up to 30 minutes"
     else:
-        whose = f" of {user['tenant']}" if user["tenant"] else ""
-        line = f"would be deleted: {email}, {user['role'] or 'without a role'}{whose}; add --yes to do it"
+        line = f"would be deleted: {email}, {_described(user)}; add --yes to do it"
     return Answer(data={"user": email, "deleted": bool(arguments.yes)}, lines=[line, *keys])
+
+
+def _revoke(deployment: Deployment, key_id: str, is_asked: bool) -> Answer:
+    """Revoke an API key; only if that is asked for, else say what would be revoked."""
+    name = user_name_of(key_id)
+    tenant_id = _existing(deployment, name)["tenant"]
+    if is_asked:
+        CognitoUsers(pool_id=_pool(deployment)).delete_key(key_id)
+        StoredKeys(deployment.store).forget(tenant_id, key_id)
+        line = f"{name}, an API key of {tenant_id}, is revoked"
+    else:
+        line = f"would be revoked: {name}, an API key of {tenant_id}; add --yes to do it"
+    return Answer(data={"user": name, "deleted": is_asked}, lines=[line])
+
+
+def _described(user: dict[str, Any]) -> str:
+    of_tenant = f" of {user['tenant']}" if user["tenant"] else ""
+    return f"{user['role'] or 'without a role'}{of_tenant}"
 
 
 def _email(arguments: Arguments) -> str:
     """Return the e-mail address that was given; raises Refused for a text that is none."""
     text = str(arguments.email).lower()  # to the pool, letters are alike in both cases
-    if EMAIL.fullmatch(text) is None or not text.isprintable():
+    if EMAIL.fullmatch(text) is None or not text.isprintable() or text.endswith(".invalid"):
         raise Refused(f"{text!r} is not an e-mail address")
     if key_id_of(text) is not None:
-        raise Refused(f"{text} is an API key: revoke it in the console, or by the HTTP API (docs/api.md)")
+        raise Refused(f"{text} is an API key, which has neither role nor password to change")
     return text
 
 
 def _tenant_for(deployment: Deployment, role: Role, tenant_id: str | None) -> str | None:
     if role in OF_TENANTS and tenant_id is None:
-        raise Refused(f"a {role.value} belongs to a tenant: add --tenant ID")
+        raise Refused(f"{role.value}s belong to a tenant: add --tenant ID")
     if role not in OF_TENANTS and tenant_id is not None:
-        raise Refused(f"a {role.value} belongs to no tenant: leave --tenant out, or choose a role of tenants")
+        raise Refused(f"{role.value}s belong to no tenant: leave --tenant out, or choose a role of tenants")
     if tenant_id is None:
         return None
     tenant = deployment.tenant(tenant_id)
@@ -173,7 +196,7 @@ def _existing(deployment: Deployment, email: str) -> dict[str, Any]:
     except ClientError as error:
         if error.response["Error"]["Code"] != "UserNotFoundException":
             raise
-        raise Refused(f"there is no user {email}: trainyard user list") from error
+        raise Refused(f"there is no user {email}; `trainyard user list` shows them") from error
     groups = {group["GroupName"] for group in _do(deployment, "admin_list_groups_for_user", email)["Groups"]}
     role = next((role.value for group, role in GROUPS.items() if group in groups), None)
     return _view({**user, "Attributes": user["UserAttributes"]}, {user["Username"]: role})

@@ -1,25 +1,12 @@
-"""Limits by the hour, in words: which windows are open, and what changes next."""
+"""Which windows of the policy are open, and what changes next."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.limit_changes import next_change
+from trainyard.domain.policy import Policy
 from trainyard.domain.windows import Weekly, zone_of
-
-CHANGES_MAX = 50
-"""Openings and closings of windows among which the next change of a limit is looked for."""
-
-_OF_ACCOUNT = ("running_max", "starts_per_second")
-_OF_TIER = (
-    "quota",
-    "borrowing_limit",
-    "lending_limit",
-    "running_max_per_tenant",
-    "running_ceiling_per_tenant",
-    "closed",
-)
 
 
 def parse_time(text: str) -> datetime:
@@ -50,52 +37,12 @@ def lines_about(policy: Policy, now: datetime) -> list[str]:
     return [*lines, f"next change of limits: {_shown(at, policy)}, in {_in(at - now)}: {'; '.join(changes)}"]
 
 
-def next_change(policy: Policy) -> tuple[datetime, list[str]] | None:
-    """Return when a limit changes next, and how; None when none is known to."""
-    later = policy
-    for _ in range(CHANGES_MAX):
-        at = later.changes_at
-        if at is None:
-            return None
-        later = later.at(at)
-        differences = list(_differences(policy, later))
-        if differences:
-            return at, differences
-    return None
-
-
 def as_data(policy: Policy) -> dict[str, Any]:
     upcoming = next_change(policy)
     return {
         "windows_open": list(policy.open),
         "next_change": None if upcoming is None else {"at": upcoming[0], "changes": upcoming[1]},
     }
-
-
-def _differences(before: Policy, after: Policy) -> Iterator[str]:
-    yield from _changed("", before, after, _OF_ACCOUNT)
-    pools = sorted({*before.instance_quotas, *after.instance_quotas})
-    for pool in pools:
-        old, new = before.instance_quotas.get(pool), after.instance_quotas.get(pool)
-        if old != new:
-            yield f"{pool} {_value(old)} → {_value(new)}"
-    for old_tier, new_tier in zip(before.tiers, after.tiers, strict=True):
-        yield from _changed(f"{new_tier.name} ", old_tier, new_tier, _OF_TIER)
-
-
-def _changed(
-    whose: str, before: Policy | TierPolicy, after: Policy | TierPolicy, names: tuple[str, ...]
-) -> Iterator[str]:
-    for name in names:
-        old, new = getattr(before, name), getattr(after, name)
-        if name == "closed" and old != new:
-            yield f"{whose}{'closes' if new else 'opens'}"
-        elif old != new:
-            yield f"{whose}{name} {_value(old)} → {_value(new)}"
-
-
-def _value(value: Any) -> str:
-    return "no limit" if value is None else f"{value:g}"
 
 
 def _shown(at: datetime, policy: Policy) -> str:

@@ -16,6 +16,8 @@ MISSING = (
 
 LOADED_SECONDS_MAX = 5
 """Of a page of the console, with few things stored."""
+TEXT_MIN = 20
+"""Characters of a page that is not blank."""
 WIDE, NARROW = 1440, 375
 """Widths in pixels."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -109,6 +111,11 @@ class Visit:
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than the window."""
         return max(0, int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")))
+
+    def is_blank(self) -> bool:
+        """Tell whether the page shows hardly anything, as one whose script has failed."""
+        shown = self.page.locator("main").inner_text() + self.page.locator("h1").first.inner_text()
+        return len("".join(shown.split())) < TEXT_MIN
 
     def clipped(self) -> list[str]:
         """Return the texts that are cut off by what contains them, or lie above each other."""

@@ -253,8 +253,11 @@ USER = Group(
         "users:delete",
         EMAIL,
         flag("--yes", help="Do it; without --yes, only show what would be deleted."),
-        help="Delete a user.",
-        examples=["trainyard user delete ada@example.com --yes"],
+        help="Delete a user, or revoke an API key by its user name.",
+        examples=[
+            "trainyard user delete ada@example.com --yes",
+            "trainyard user delete key-0123456789abcdef@keys.invalid --yes",
+        ],
     ),
     default="list",
     help="Show and change who may use the HTTP API and the console.",

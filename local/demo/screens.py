@@ -130,6 +130,7 @@ def _drawn(
     visit.page.screenshot(path=folder / f"{name}.png", full_page=width == WIDE)
     wrong = [f"{name}: {text!r} is cut off, or lies above something" for text in visit.clipped()]
     wrong += [f"{name}: wider than the window by {visit.overflow()} pixels"] if visit.overflow() else []
+    wrong += [f"{name}: blank"] if visit.is_blank() else []
     wrong += [f"{name}: {problem}" for problem in visit.problems]
     visit.context.close()
     return wrong

@@ -51,6 +51,11 @@ def test_a_program_trains_with_a_key_until_it_is_revoked(harness: Harness) -> No
     (shown,) = get(harness, keys, admin)[1]["items"]
     assert (shown["key_id"], "secret" in shown) == (made["key_id"], False)
     assert shown["last_used_at"] is not None
+    _, second = post(harness, keys, admin, {"name": "leaked"})
+    assert harness.run("user", "delete", second["user_name"]) == 0
+    assert len(get(harness, keys, admin)[1]["items"]) == 2
+    assert harness.run("user", "delete", second["user_name"], "--yes") == 0
+    assert [each["key_id"] for each in get(harness, keys, admin)[1]["items"]] == [made["key_id"]]
     assert post(harness, f"{keys}/{made['key_id']}/revoke", admin) == (204, None)
     assert get(harness, "/v1/me", token)[0] == 403
     with pytest.raises(Exception, match=r"NotAuthorized|UserNotFound"):
@@ -110,12 +115,14 @@ def test_operators_make_change_reset_and_delete_users(harness: Harness, capsys: 
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (("create", "ada@example.com", "--role", "tenant-admin"), "belongs to a tenant: add --tenant"),
-        (("create", "ada@example.com", "--role", "viewer", "--tenant", "x"), "belongs to no tenant"),
+        (("create", "ada@example.com", "--role", "tenant-admin"), "belong to a tenant: add --tenant"),
+        (("create", "ada@example.com", "--role", "viewer", "--tenant", "x"), "viewers belong to no tenant"),
         (("create", "ada@example.com", "--role", "tenant-admin", "--tenant", "absent"), "absent"),
         (("create", "ada", "--role", "viewer"), "'ada' is not an e-mail address"),
-        (("reset", "nobody@example.com"), "there is no user nobody@example.com: trainyard user list"),
-        (("delete", "key-0123456789abcdef@keys.invalid"), "is an API key: revoke it"),
+        (("create", "x@keys.invalid", "--role", "viewer"), "'x@keys.invalid' is not an e-mail address"),
+        (("list", "--tenant", "absent"), "there is no tenant 'absent'"),
+        (("reset", "nobody@example.com"), "there is no user nobody@example.com; `trainyard user list` shows"),
+        (("delete", "key-0123456789abcdef@keys.invalid"), "there is no user key-0123456789abcdef@keys.invalid"),
     ],
 )
 def test_what_cannot_be_done_to_users_says_why(

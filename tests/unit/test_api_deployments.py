@@ -59,11 +59,12 @@ def test_a_deployment_shows_versions_with_their_shares_and_calls(api: Api) -> No
     assert api.get(OF_ACME) == (200, {"items": [answer], "next": None})
 
 
-def test_a_data_set_that_was_never_deployed_has_an_empty_deployment(api: Api) -> None:
-    status, answer = api.get(CHURN)
-    assert (status, answer["live"], answer["versions"]) == (200, None, [])
+def test_a_data_set_that_was_never_deployed_has_no_deployment(api: Api) -> None:
+    assert api.get(CHURN)[0] == 404
     assert api.get(OF_ACME) == (200, {"items": [], "next": None})
-    assert api.post(f"{CHURN}/stop", {}) == (200, {"versions": [], "dry_run": False})
+    assert api.post(f"{CHURN}/stop", {})[0] == 404
+    assert api.post(f"{CHURN}/promote", {"version": 1})[0] == 409
+    assert api.post(f"{CHURN}/roll-back", {"version": 1})[0] == 409
     assert api.get("/v1/service/deployments", "viewers") == (200, {"items": [], "next": None})
     assert not [key for key in api.store.items if key.pk.startswith("serving#")]
 
@@ -118,6 +119,34 @@ def test_a_promotion_counts_although_nothing_follows_it_up(api: Api) -> None:
     assert (status, answer["live"]) == (200, 2)
 
 
+def test_a_version_in_test_becomes_a_canary_once_and_no_more_by_the_same_call(api: Api) -> None:
+    api.deploy(1)
+    in_test = api.deploy(2, live=1, testing=2)
+    settings = replace(in_test.serving, canary_percent=10)
+    api.deployed_models.versions.put(replace(in_test, serving=settings))
+    for _ in range(2):
+        status, answer = api.post(f"{CHURN}/promote", {"version": 2, "role": "testing"})
+        assert (status, answer["live"], answer["canary"], answer["testing"]) == (200, 1, 2, None)
+    status, answer = api.post(f"{CHURN}/promote", {"version": 2, "role": "canary"})
+    assert (status, answer["live"], answer["canary"]) == (200, 2, None)
+
+
+def test_what_is_not_what_the_caller_takes_it_for_is_not_promoted(api: Api) -> None:
+    api.deploy(1)
+    api.deploy(2, live=1, testing=2)
+    status, problem = api.post(f"{CHURN}/promote", {"version": 2, "role": "canary"})
+    assert (status, problem["detail"]) == (409, "version 2 of churn is in test, and no canary")
+    api.deploy(2, live=1, testing=None)
+    status, problem = api.post(f"{CHURN}/promote", {"version": 2})
+    assert (status, problem["detail"]) == (
+        409,
+        "version 2 of churn is neither a canary nor in test: approve it again to deploy it",
+    )
+    assert api.post(f"{CHURN}/promote", {"version": 2, "role": "live"})[0] == 400
+    assert api.get("/v1/tenants/acme/models/2")[1]["deployment"] == "OUT_OF_SERVICE"
+    assert api.get("/v1/tenants/acme/models/1")[1]["deployment"] == "READY"
+
+
 def test_a_roll_back_goes_to_the_previous_version_and_no_further(api: Api) -> None:
     api.deploy(1)
     api.deploy(2, live=2, previous=1)
@@ -133,6 +162,7 @@ def test_a_dry_run_stops_nothing(api: Api) -> None:
     api.deploy(1)
     api.deploy(2, live=1, canary=2, canary_percent=10, waiting=3)
     before = dict(api.store.items)
+    assert api.post(f"{CHURN}/stop", {"dry_run": "no"})[0] == 400
     assert api.post(f"{CHURN}/stop", {"dry_run": True}) == (200, {"versions": [1, 2, 3], "dry_run": True})
     assert api.store.items == before
     assert api.post(f"{CHURN}/stop", {}) == (200, {"versions": [1, 2, 3], "dry_run": False})

@@ -108,6 +108,8 @@ def test_a_key_makes_and_revokes_no_keys(api: Api) -> None:
     for path, body in ((KEYS, {"name": "n"}), (f"{KEYS}/{key.key_id}/revoke", None)):
         status, problem = api.post(path, body)
         assert (status, "a key cannot do that" in problem["detail"]) == (409, True)
+    counted = {update.key.pk for update in api.counted}
+    assert counted == {f"calls#key#{key.key_id}", "calls#tenant#acme"}, "nothing of what users may do is used up"
     assert api.api_keys.keys.get("acme", key.key_id) is not None
 
 

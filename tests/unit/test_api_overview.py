@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,15 +12,18 @@ from tests.build import NOW, policy, tenant, tier
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.overview import Overview
 from trainyard.application.scheduling.dispatch import PassRecord
-from trainyard.application.scheduling.explain import Explain
+from trainyard.application.scheduling.explain import Explain, Upcoming
 from trainyard.application.scheduling.pauses import Pausable
+from trainyard.contracts.api_overview import queue_of
 from trainyard.contracts.decisions import encode_pass
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Throttled
 from trainyard.domain.policy import Policy
+from trainyard.domain.queues import QueueEntry
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
+from trainyard.domain.windows import Once, Window
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.service import POLICIES_MAX, WHAT_IFS_MAX
 from trainyard.persistence.policies import Policies
@@ -55,6 +59,45 @@ def test_tiers_show_slots_and_what_waits(api: Api) -> None:
     (only,) = get(api, "/v1/service/queue")[1]["items"]
     assert only["request_id"] == first["request_id"], "those of a paused tenant are not next"
     assert get(api, "/v1/service/queue?limit=51")[0] == 400
+
+
+def test_which_limits_change_next_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    night = Once(now + timedelta(hours=1), now + timedelta(hours=2))
+    windows = (Window(name="night", when=night, tiers={"basic": {"quota": 9}}, limits={"running_max": 12}),)
+    limits = replace(LIMITS, windows=windows)
+    _, service = get(Api(monkeypatch, limits=limits), "/v1/service")
+    assert datetime.fromisoformat(service["limits_change_at"]) == night.begins
+    assert service["limits_change"] == [f"running_max {LIMITS.running_max} → 12", "basic quota 1 → 9"]
+    assert service["windows_open"] == []
+    _, service = get(Api(monkeypatch), "/v1/service")
+    assert (service["limits_change_at"], service["limits_change"]) == (None, [])
+
+
+def test_the_queue_says_what_runs_take_and_by_when_they_must_start() -> None:
+    entry = QueueEntry(
+        request_id="0" * 32,
+        data_set="a",
+        profile="small",
+        arrived_at=NOW,
+        due_at=NOW,
+        usd_p90=Decimal("0.25"),
+        seconds_p90=720,
+        latest_start=NOW + timedelta(hours=2),
+    )
+    upcoming = Upcoming(
+        tier="basic",
+        position=1,
+        tenant_id="acme",
+        entry=entry,
+        reason=Reason.TENANT_CAP,
+        earliest=NOW,
+        latest=NOW,
+    )
+    unknown = replace(upcoming, entry=replace(entry, usd_p90=None, seconds_p90=0, latest_start=None))
+    first, second = queue_of([upcoming, unknown]).items
+    assert (first.seconds_p90, first.usd_p90, first.start_by) == (720, "0.25", NOW + timedelta(hours=2))
+    assert (second.seconds_p90, second.usd_p90, second.start_by) == (None, None, None)
 
 
 def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:

@@ -713,6 +713,9 @@ def test_what_is_cut_off_or_overlaps_is_found(browser: Browser, server: ConsoleS
         }""")
         assert set(visit.clipped()) == {"one above", "beyond the edge"}
         assert visit.overflow() > 0
+        assert not visit.is_blank()
+        visit.page.evaluate("document.querySelector('main').replaceChildren(document.createElement('h1'))")
+        assert visit.is_blank()
 
 
 def test_characters_that_deceive_are_shown_as_codes(browser: Browser, server: ConsoleServer) -> None:

@@ -62,8 +62,8 @@ export async function begin() {
 }
 
 /**
- * Return tokens for the code with which the issuer has sent the user back, and remove it from the address; or null,
- * where no sign-in was begun in this tab.
+ * Return tokens for the code with which the issuer has sent the user back, and remove it from the address. Return
+ * null where no sign-in was begun in this tab.
  */
 export async function complete() {
   const query = new URLSearchParams(location.search);

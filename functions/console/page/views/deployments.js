@@ -29,8 +29,8 @@ export function show(view, { tenant, mayChange, linkOf, reload }) {
     }),
   );
   list.element.addEventListener("click", ({ target }) => {
-    const { does, owner, set, version } = target.dataset ?? {};
-    if (does) act(target, status, () => CHANGES[does](owner, set, Number(version)));
+    const { does, owner, set, version, role } = target.dataset ?? {};
+    if (does) act(target, status, () => CHANGES[does](owner, set, Number(version), role));
   });
   view.append(panel("What answers calls", list.element, el("div", { class: "more" }, more), status));
 
@@ -44,13 +44,13 @@ export function show(view, { tenant, mayChange, linkOf, reload }) {
   }
 
   const CHANGES = {
-    promote: (owner, set, version) =>
+    promote: (owner, set, version, role) =>
       change(owner, set, {
         title: `Promote version ${version} of ${set}?`,
         action: "Promote",
         text: PROMOTION,
         verb: "promote",
-        body: { version },
+        body: { version, role },
         words: `Version ${version} of ${set} was promoted.`,
       }),
     back: (owner, set, version) =>
@@ -147,7 +147,13 @@ function buttons(row) {
       "button",
       {
         type: "button",
-        data: { does, owner: row.tenant_id, set: row.data_set, version: version ?? "" },
+        data: {
+          does,
+          owner: row.tenant_id,
+          set: row.data_set,
+          version: version ?? "",
+          role: version === row.canary ? "canary" : "testing",
+        },
         class: does === "promote" ? "" : "danger",
         "aria-label": `${text}: ${nameOf(row)}${version ? `, version ${version}` : ""}`,
       },

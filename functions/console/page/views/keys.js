@@ -110,6 +110,7 @@ function listOf(mayChange) {
     empty: "There are no keys yet.",
     columns: [
       { title: "Name", head: true, cell: (row) => row.name },
+      { title: "User name", class: "text", cell: (row) => el("code", {}, row.user_name) },
       { title: "May", cell: (row) => Object.fromEntries(ROLES)[row.role] ?? row.role },
       { title: "Made", cell: (row) => time(row.created_at) },
       { title: "By", class: "text", cell: (row) => row.created_by },

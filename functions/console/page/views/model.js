@@ -81,7 +81,7 @@ function described(model, link) {
       model.deployment
         ? [
             "Deployment",
-            model.deployment.toLowerCase(),
+            model.deployment.toLowerCase().replaceAll("_", " "),
             model.deployment_reason ? el("small", {}, model.deployment_reason) : null,
           ]
         : null,

@@ -130,7 +130,9 @@ function totals(service) {
     ["Slots used", `${service.used} of ${service.slots}`, throttled],
     ["Waiting requests", el("a", { href: "#/queue" }, count(waiting)), el("small", {}, "in all tiers")],
     ["Policy", el("a", { href: "#/policy" }, `version ${service.policy_version}`), open],
-    service.limits_change_at ? ["Limits change", time(service.limits_change_at)] : null,
+    service.limits_change_at
+      ? ["Limits change", time(service.limits_change_at), el("small", {}, service.limits_change.join("; "))]
+      : null,
   ]);
 }
 

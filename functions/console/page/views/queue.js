@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { el, field, select } from "../dom.js";
-import { expectedStart, time } from "../format.js";
+import { duration, expectedStart, time, usd } from "../format.js";
 import { table } from "../table.js";
 
 const LIMIT = 50;
@@ -51,14 +51,22 @@ export function show(view, context) {
   return { load };
 }
 
+/** Return what nine of ten such runs take and cost at most. */
+function estimate({ seconds_p90: seconds, usd_p90: cost }) {
+  if (seconds === null) return "not known";
+  return [`≤ ${duration(seconds)}`, cost === null ? null : el("div", {}, el("small", {}, `≤ ${usd(cost)}`))];
+}
+
+const deadline = ({ start_by: start }) =>
+  start ? el("div", {}, el("small", {}, "must start by ", time(start))) : null;
+
 function listOf(linkOf) {
   return table({
     caption: `The next ${LIMIT} of each tier, in the order of their expected starts`,
     key: (row) => row.request_id,
     empty: "Nothing waits that could start. The overview counts what is paused or held back.",
     columns: [
-      { title: "Place", class: "number", cell: (row) => String(row.position) },
-      { title: "Tier", cell: (row) => row.tier },
+      { title: "Place", cell: (row) => `${row.tier} ${row.position}` },
       {
         title: "Request",
         head: true,
@@ -70,7 +78,8 @@ function listOf(linkOf) {
       { title: "Arrived", cell: (row) => time(row.arrived_at) },
       { title: "Why it waits", class: "text", cell: (row) => row.reason },
       { title: "What would unblock it", class: "text", cell: (row) => row.would_unblock },
-      { title: "Expected start", cell: (row) => expectedStart(row.latest_start) },
+      { title: "Estimate", cell: estimate },
+      { title: "Expected start", cell: (row) => [expectedStart(row.latest_start), deadline(row)] },
     ],
   });
 }

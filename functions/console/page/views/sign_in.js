@@ -24,7 +24,10 @@ function passwordForm(form, done) {
   const email = emailInput();
   const password = passwordInput("current-password", { name: "password" });
   const fields = [field("E-mail address", email), field("Password", password)];
-  step(form, done, "Sign in", "Sign in", fields, () => cognito.signIn(email.value, password.value));
+  step(form, done, "Sign in", "Sign in", fields, () =>
+    // To the pool, letters are alike in both cases.
+    cognito.signIn(email.value.toLowerCase(), password.value),
+  );
   addLink(form, "Forgot the password?", () => forgottenForm(form, done, email.value));
 }
 

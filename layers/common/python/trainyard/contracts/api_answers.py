@@ -12,9 +12,12 @@ from trainyard.application.api.uploads import Upload
 from trainyard.application.scheduling.explain import BudgetAccount, Explanation
 from trainyard.contracts.api import Receipt
 from trainyard.contracts.overrides import OverridesValues, overrides_values
+from trainyard.domain.model_versions import VersionState
 from trainyard.domain.receipts import receipt_of, waiting_of, without_account
 from trainyard.domain.requests import Estimate, Overrides, Request, State
 from trainyard.domain.tenants import Tenant
+
+OUT_OF_SERVICE = "OUT_OF_SERVICE"
 
 
 class _Answer(BaseModel):
@@ -160,7 +163,12 @@ class ModelAnswer(_Answer):
         str | None, Field(description="What answers calls: `live`, `canary`, `testing`; `previous` can come back")
     ]
     percent: Annotated[int, Field(description="Of the calls in production that it answers")]
-    deployment: Annotated[str | None, Field(description="What became of it after its approval")]
+    deployment: Annotated[
+        str | None,
+        Field(
+            description="What became of it after its approval; OUT_OF_SERVICE once it answers no calls any more"
+        ),
+    ]
     deployment_reason: str | None
 
 
@@ -284,9 +292,16 @@ def model_of(model: Model) -> ModelAnswer:
         rows=outcome.rows if outcome else None,
         role=model.role,
         percent=model.percent,
-        deployment=deployed.state.value if deployed else None,
+        deployment=_deployment_of(model),
         deployment_reason=without_account(deployed.reason) if deployed else None,
     )
+
+
+def _deployment_of(model: Model) -> str | None:
+    if model.deployed is None:
+        return None
+    is_out = model.deployed.state is VersionState.READY and model.role is None
+    return OUT_OF_SERVICE if is_out else model.deployed.state.value
 
 
 def _overrides(overrides: Overrides | None) -> OverridesValues | None:

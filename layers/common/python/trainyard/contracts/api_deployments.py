@@ -1,7 +1,7 @@
 """What the HTTP API takes and answers about deployed models."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,12 +22,23 @@ class VersionBody(BaseModel):
     version: Annotated[int, Field(ge=1, le=99_999_999, strict=True)]
 
 
+class PromotionBody(VersionBody):
+    """A version that is to answer calls, and what it is now."""
+
+    role: Annotated[
+        Literal["testing", "canary"] | None,
+        Field(description="What it is, as a deployment shows it: a repeated call then promotes it no further"),
+    ] = None
+
+
 class StopBody(BaseModel):
     """Whether all versions of a data set are really to be taken out of service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dry_run: Annotated[bool, Field(description="Only say which versions would be taken out of service")] = False
+    dry_run: Annotated[
+        bool, Field(strict=True, description="Only say which versions would be taken out of service")
+    ] = False
 
 
 class _Answer(BaseModel):

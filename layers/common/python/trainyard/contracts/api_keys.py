@@ -21,7 +21,7 @@ class KeyBody(BaseModel):
         StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$"),
         Field(description="What it is for", examples=["nightly upload"]),
     ]
-    role: Literal[Role.TENANT_ADMIN, Role.TENANT_READER] = Role.TENANT_READER
+    role: Literal["tenant-admin", "tenant-reader"] = "tenant-reader"
     days: Annotated[int, Field(ge=1, le=DAYS_MAX, strict=True, description="For how long it is valid")] = 90
 
 

@@ -12,6 +12,7 @@ from trainyard.application.scheduling.explain import BudgetAccount, Upcoming, cu
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.findings import BAD, GOOD, UNKNOWN, WARNING, Finding
+from trainyard.domain.limit_changes import next_change
 from trainyard.domain.scheduling import Expedited
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.policies import PolicyVersion
@@ -53,7 +54,8 @@ class ServiceAnswer(_Answer):
     paused: bool
     policy_version: int
     windows_open: list[str]
-    limits_change_at: Annotated[datetime | None, Field(description="When a window opens or closes next")]
+    limits_change_at: Annotated[datetime | None, Field(description="When a limit changes next, by the hour")]
+    limits_change: Annotated[list[str], Field(description="What changes then: `basic quota 2 → 8`")]
     throttled_to: Annotated[
         int | None, Field(description="How many executions SageMaker takes at present; null where it refuses none")
     ]
@@ -75,6 +77,13 @@ class QueueEntryAnswer(_Answer):
     arrived_at: datetime
     reason: str
     would_unblock: Annotated[str, Field(description="What would let it go")]
+    seconds_p90: Annotated[
+        int | None, Field(description="Nine of ten such runs take no longer; null where nobody knows")
+    ]
+    usd_p90: Annotated[str | None, Field(description="Nine of ten such runs cost no more, in USD, at list prices")]
+    start_by: Annotated[
+        datetime | None, Field(description="When it must start to meet its deadline; null without one that it can")
+    ]
     earliest_start: datetime | None
     latest_start: Annotated[
         datetime | None, Field(description="Null where nothing that is expected lets it start")
@@ -316,13 +325,15 @@ def policy_of(version: PolicyVersion) -> PolicyAnswer:
 
 
 def service_of(state: ServiceState) -> ServiceAnswer:
+    change_at, changes = next_change(state.policy) or (None, [])
     return ServiceAnswer(
         slots=state.policy.running_max,
         used=state.ledger.used,
         paused=state.ledger.paused,
         policy_version=state.policy.version,
         windows_open=list(state.policy.open),
-        limits_change_at=state.policy.changes_at,
+        limits_change_at=change_at,
+        limits_change=changes,
         throttled_to=state.throttled_to,
         tiers=[
             TierAnswer(
@@ -357,6 +368,9 @@ def queue_of(upcoming: list[Upcoming]) -> QueueAnswer:
                 arrived_at=each.entry.arrived_at,
                 reason=each.reason.value,
                 would_unblock=cure_of(each.reason, each.tier, each.tenant_id),
+                seconds_p90=each.entry.seconds_p90 or None,
+                usd_p90=None if each.entry.usd_p90 is None else f"{each.entry.usd_p90:f}",
+                start_by=each.entry.latest_start,
                 earliest_start=each.earliest,
                 latest_start=each.latest,
             )

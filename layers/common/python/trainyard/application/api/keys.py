@@ -37,7 +37,7 @@ class ApiKeys:
 
     def make(self, tenant_id: str, *, name: str, role: Role, days: int, by: Principal, now: datetime) -> NewKey:
         """Make a key; raises Refused."""
-        users = self._users(by)
+        users = self.users_for(by)
         check_another(self.keys.of_tenant(tenant_id))
         key = ApiKey(
             key_id=token_hex(8),
@@ -58,7 +58,7 @@ class ApiKeys:
 
     def revoke(self, tenant_id: str, key_id: str, by: Principal) -> bool:
         """Revoke a key, from the next call on; return False where there is none. Raises Refused."""
-        users = self._users(by)
+        users = self.users_for(by)
         if self.keys.get(tenant_id, key_id) is None:
             return False
         # The user first: while the key is listed, it can be revoked again.
@@ -76,7 +76,8 @@ class ApiKeys:
         self.keys.note_use(key, now)
         return True
 
-    def _users(self, by: Principal) -> KeyUsers:
+    def users_for(self, by: Principal) -> KeyUsers:
+        """Return the users of the pool; raises Refused for a key, and where there is no pool."""
         if self.users is None:
             raise Refused(
                 "this deployment has no user pool: your identity provider makes credentials for programs"

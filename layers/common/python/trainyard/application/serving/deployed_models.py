@@ -72,21 +72,33 @@ class DeployedModels:
     def of_tenant(self, tenant_id: str, now: datetime) -> list[DeployedModel]:
         return self._models(list(self.aliases.of_tenant(tenant_id)), now)
 
-    def get(self, tenant_id: str, data_set: str, now: datetime) -> DeployedModel:
-        """Return what answers calls for a data set, perhaps nothing."""
-        (model,) = self._models([self.aliases.get(tenant_id, data_set)], now)
-        return model
+    def get(self, tenant_id: str, data_set: str, now: datetime) -> DeployedModel | None:
+        """Return what answers calls for a data set, perhaps nothing any more; None where nothing ever did."""
+        alias = self.aliases.get(tenant_id, data_set)
+        return self._models([alias], now)[0] if alias.revision else None
 
-    def promote(self, tenant_id: str, data_set: str, number: int, now: datetime) -> Promotion:
+    def promote(
+        self, tenant_id: str, data_set: str, number: int, now: datetime, *, is_test: bool | None = None
+    ) -> Promotion:
         """Let a canary answer all calls, or let a version in test answer calls in production.
 
-        Idempotent; raises Refused for any other version, and for one that is not approved any more.
+        `is_test` says which of both it is, to the caller's knowledge: a version in test may become a canary, and
+        must not become live when the call is repeated. Idempotent; raises Refused for any other version, and for
+        one that is not approved any more.
         """
         version = self.versions.get(tenant_id, data_set, number)
         if version is None:
             raise Refused(f"version {number} of {data_set} was never deployed")
         promoter = Promoter(aliases=self.aliases, versions=self.versions, calls=self.calls)
         before = self.aliases.get(tenant_id, data_set)
+        if number not in (before.testing, before.canary, before.live):
+            raise Refused(
+                f"version {number} of {data_set} is neither a canary nor in test: approve it again to deploy it"
+            )
+        if is_test is False and before.testing == number:
+            raise Refused(f"version {number} of {data_set} is in test, and no canary")
+        if is_test and before.testing != number:
+            return Promotion(before, None)
         if number in (before.testing, before.canary):
             package = self.packages.get(version.package_arn)
             if package is None or not package.is_approved:

@@ -6,6 +6,7 @@ from trainyard.contracts.api import answers, results
 from trainyard.contracts.api_deployments import (
     DeploymentAnswer,
     DeploymentList,
+    PromotionBody,
     StopBody,
     StoppedAnswer,
     VersionBody,
@@ -39,11 +40,12 @@ def show_deployment(tenant_id: str, data_set: str) -> DeploymentAnswer:
 
 
 @router.post(f"{DEPLOYMENT}/promote", summary="Let a version answer calls", responses=results(DeploymentAnswer))
-def promote(tenant_id: str, data_set: str, body: VersionBody) -> DeploymentAnswer:
-    """A canary answers all calls from then on; a version in test answers calls in production. Idempotent."""
+def promote(tenant_id: str, data_set: str, body: PromotionBody) -> DeploymentAnswer:
+    """A version in test becomes a canary, if the data set has canaries, else live; a canary becomes live."""
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
     models, now = bootstrap.deployed_models(), datetime.now(UTC)
-    promotion = models.promote(tenant.tenant_id, _checked(data_set), body.version, now)
+    is_test = None if body.role is None else body.role == "testing"
+    promotion = models.promote(tenant.tenant_id, _checked(data_set), body.version, now, is_test=is_test)
     if promotion.error is not None:
         # The timer's search follows it up, later.
         logger.warning("promotion not followed up", extra={"data_set": data_set, "error": promotion.error})
@@ -65,16 +67,21 @@ def stop(tenant_id: str, data_set: str, body: StopBody) -> StoppedAnswer:
     """Calls are refused until a version is approved again. Idempotent."""
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
     models = bootstrap.deployed_models()
+    _shown(tenant.tenant_id, _checked(data_set))
     if body.dry_run:
-        versions = models.to_stop(tenant.tenant_id, _checked(data_set))
+        versions = models.to_stop(tenant.tenant_id, data_set)
     else:
-        versions = models.stop(tenant.tenant_id, _checked(data_set), datetime.now(UTC))
+        versions = models.stop(tenant.tenant_id, data_set, datetime.now(UTC))
     return StoppedAnswer(versions=versions, dry_run=body.dry_run)
 
 
 def _shown(tenant_id: str, data_set: str) -> DeploymentAnswer:
+    """Raises NotFound where nothing was ever deployed."""
     now = datetime.now(UTC)
-    return deployment_of(bootstrap.deployed_models().get(tenant_id, data_set, now), now)
+    model = bootstrap.deployed_models().get(tenant_id, data_set, now)
+    if model is None:
+        raise NotFound
+    return deployment_of(model, now)
 
 
 def _checked(data_set: str) -> str:

@@ -6,7 +6,7 @@ from trainyard.contracts.api import answers, results
 from trainyard.contracts.api_keys import KeyBody, KeyList, NewKeyAnswer, keys_of, new_key_of
 from trainyard.domain.api_keys import KEY_ID
 from trainyard.domain.errors import Refused
-from trainyard.domain.principals import Access
+from trainyard.domain.principals import Access, Role
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import NotFound, allow, limit_calls, refuse_parameters_but, routes
@@ -30,13 +30,14 @@ def list_keys(tenant_id: str) -> KeyList:
 def make_key(tenant_id: str, body: KeyBody) -> tuple[NewKeyAnswer, int]:
     """Its secret is answered this once. Keep it: nobody can show it again."""
     principal, tenant = allow(Access.CHANGE_TENANT, tenant_id)
+    bootstrap.api_keys().users_for(principal)  # a key uses up nothing of what users may do
     limit_calls(f"keys#{tenant_id}", CHANGES_MAX)
     if tenant.state is not TenantState.ACTIVE:
         raise Refused(f"tenant {tenant_id} is {tenant.state.value}: it gets no further keys")
     new = bootstrap.api_keys().make(
         tenant.tenant_id,
         name=body.name,
-        role=body.role,
+        role=Role(body.role),
         days=body.days,
         by=principal,
         now=datetime.now(UTC),
@@ -48,7 +49,8 @@ def make_key(tenant_id: str, body: KeyBody) -> tuple[NewKeyAnswer, int]:
 def revoke_key(tenant_id: str, key_id: str) -> tuple[None, int]:
     """From its next call on, it is refused."""
     principal, tenant = allow(Access.CHANGE_TENANT, tenant_id)
-    limit_calls(f"keys#{tenant_id}", CHANGES_MAX)
+    bootstrap.api_keys().users_for(principal)
+    limit_calls(f"revoked#{tenant_id}", CHANGES_MAX)
     is_id = KEY_ID.fullmatch(key_id) is not None
     if not is_id or not bootstrap.api_keys().revoke(tenant.tenant_id, key_id, principal):
         raise NotFound
