@@ -233,7 +233,7 @@ def test_a_version_is_called_in_test_until_it_is_promoted(
     trained(harness, bucket, "taster", 2)
     assert eventually(lambda: version(2).get("in_test"), 60)
     assert harness.run("serving", "promote", "taster", "wine", "3") == 1
-    assert "version 3 of churn was never deployed" in capsys.readouterr().err
+    assert "version 3 of wine was never deployed" in capsys.readouterr().err
     assert harness.run("serving", "promote", "taster", "wine", "2") == 0
     assert "version 2 answers 50 % of them, as a canary" in capsys.readouterr().out
     machine = harness.outputs["DeployModelMachine"]
