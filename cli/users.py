@@ -93,8 +93,7 @@ def reset(deployment: Deployment, arguments: Arguments) -> Answer:
     password = _temporary_password()
     _do(deployment, "admin_set_user_password", email, Password=password, Permanent=False)
     _do(deployment, "admin_user_global_sign_out", email)
-    none = {"Enabled": False, "PreferredMfa": False}
-    _do(deployment, "admin_set_user_mfa_preference", email, SoftwareTokenMfaSettings=none)
+    _remove_authenticator(deployment, email)
     return Answer(
         data={"user": email, "temporary_password": password},
         lines=[
@@ -103,6 +102,15 @@ def reset(deployment: Deployment, arguments: Arguments) -> Answer:
         ],
         verbatim=_handed_over(password),
     )
+
+
+def _remove_authenticator(deployment: Deployment, email: str) -> None:
+    none = {"Enabled": False, "PreferredMfa": False}
+    try:
+        _do(deployment, "admin_set_user_mfa_preference", email, SoftwareTokenMfaSettings=none)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidParameterException":  # there is none
+            raise
 
 
 def delete(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -54,6 +55,8 @@ REQUESTS_MAX = 15
 """Until a page shows what it is about, before its data: files, and who is signed in."""
 SECONDS_TO_SHOW_MAX, ROWS_MAX, CALLS_MAX, ELEMENTS_MAX = 20, 1_000, 60, 25_000
 """Of a page, whatever is stored."""
+NAME_OF = """(element) =>
+  element.getAttribute("aria-label") || element.labels?.[0]?.innerText || element.innerText.trim()"""
 COMPARE = "Compare with the one in force"
 SHIFT_MAX = 0.05
 """A page with less than 0.1 counts as stable (web.dev/cls)."""
@@ -699,6 +702,46 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
                     visit.page.locator(".log, details").first.wait_for()
                 assert visit.violations() == [], (path, width)
                 assert (visit.overflow(), visit.clipped()) == (0, []), (path, width)
+
+
+def test_a_screen_reader_is_given_structure_names_and_news(browser: Browser, server: ConsoleServer) -> None:
+    """By the accessibility tree, which is what a screen reader reads."""
+    api = server.api
+    fill(api, 6)
+    waiting = api.enlist(50)
+    api.deploy(1)
+    api.deploy(2, live=1, canary=2, canary_percent=10)
+    api.make_key()
+    api.dead_letters[0].letters = [Letter("1", "r", "{}", "no tenant 'a'", recent(5))]
+    paths = {f"/{name}": heading for name, heading in OF_SERVICE.items()}
+    paths |= {f"/t/acme/{name}": heading for name, heading in OF_TENANT.items()}
+    paths |= {f"/t/acme/requests/{waiting.request_id}": f"Request {waiting.request_id[:8]}"}
+    with Visit(browser, server.address, token="t") as visit:
+        page = visit.page
+        for path, heading in paths.items():
+            visit.go(path, heading)
+            for landmark in ("banner", "navigation", "main"):
+                expect(page.get_by_role(landmark)).to_have_count(1)
+            levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map((each) => +each.tagName[1])")
+            assert levels.count(1) == 1, path
+            assert all(after - before <= 1 for before, after in pairwise(levels)), (path, levels)
+            for table in page.get_by_role("table").all():
+                columns, rows = table.get_by_role("columnheader"), table.get_by_role("row")
+                assert all(columns.all_inner_texts()), path
+                assert table.get_by_role("rowheader").count() == rows.count() - 1, path
+            names = [each.evaluate(NAME_OF) for each in page.get_by_role("main").get_by_role("button").all()]
+            assert "" not in names, path
+            assert len(set(names)) == len(names), (path, names)
+            expect(page.get_by_role("navigation").locator("[aria-current=page]")).to_have_count(1)
+        # What an action came to is put where it is read out: into a part that was there before.
+        visit.go("/t/acme/keys", "Keys")
+        news = page.get_by_role("main").locator("[role=status]:not(.banners)").first
+        assert news.inner_text() == ""
+        news.evaluate("(element) => { window.news = element; }")
+        page.get_by_role("button", name="Revoke nightly").click()
+        page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        expect(news).to_contain_text("The key nightly is revoked.")
+        assert news.evaluate("(element) => element === window.news && element.isConnected")
 
 
 def test_what_is_cut_off_or_overlaps_is_found(browser: Browser, server: ConsoleServer) -> None:

@@ -181,11 +181,15 @@ function showNothing() {
 }
 
 function showNavigation(at) {
-  const item = ([name, [text]], href) => el("a", { href, "aria-current": name === at.view ? "page" : null }, text);
+  // Views of the service and of a tenant may have the same name.
+  const item = ([name, [text]], href, isOfTenant) => {
+    const isCurrent = name === at.view && isOfTenant === Boolean(at.tenant);
+    return el("a", { href, "aria-current": isCurrent ? "page" : null }, text);
+  };
   const tenant = isOfService() ? at.tenant : me.tenant_id;
-  const service = isOfService() ? Object.entries(OF_SERVICE).map((each) => item(each, `#/${each[0]}`)) : [];
+  const service = isOfService() ? Object.entries(OF_SERVICE).map((each) => item(each, `#/${each[0]}`, false)) : [];
   const named = isOfService() && tenant ? [el("span", { class: "whose" }, `${tenant}:`)] : [];
-  const own = tenant ? Object.entries(OF_TENANT).map((each) => item(each, link(tenant, each[0]))) : [];
+  const own = tenant ? Object.entries(OF_TENANT).map((each) => item(each, link(tenant, each[0]), true)) : [];
   nav.replaceChildren(...service, ...named, ...own);
   showAccount(me.tenant_id ? `${me.tenant_id}, ${me.role}` : me.role);
 }

@@ -55,7 +55,7 @@ function listOf(linkOf) {
     empty: "Nothing failed on this day.",
     columns: [
       { title: "Requests", class: "number", cell: (row) => count(row.requests.length) },
-      { title: "Reason of the last one", class: "text", cell: (row) => reasonOf(row.requests[0]) },
+      { title: "Reason of the last one", head: true, class: "text", cell: (row) => reasonOf(row.requests[0]) },
       { title: "Tenants", cell: (row) => named(row.requests.map((each) => each.tenant_id)) },
       { title: "Last", cell: (row) => time(row.requests[0].finished_at) },
       { title: "Newest requests", cell: newest },
