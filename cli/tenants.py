@@ -274,7 +274,7 @@ def _data_set(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, rest = text.partition(":")
     # A cron expression, in parentheses, may contain commas.
     pairs = [part.partition("=") for part in re.split(r",(?![^()]*\))", rest)] if colon else []
-    keys = (*_SETTINGS, "serving", "transform")
+    keys = (*_SETTINGS, "serving", "schedule", "transform")
     wrong = [part[0] for part in pairs if part[0] not in keys or not part[2]]
     if not pairs or wrong:
         raise Refused(

@@ -14,6 +14,7 @@ from local.api_patches import answer_as_api_gateway, provision_reachable_apis
 from local.cognito_patches import delete_attributes, keep_attributes_to_their_clients
 from local.log_patches import filter_as_aws
 from local.notification_patches import leave_mail_unconfirmed, provision_destinations, send_as_aws
+from local.schedule_patches import schedule_as_aws
 
 Answer = dict[str, Any]
 
@@ -23,6 +24,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     provision_pipelines(sagemaker)
     provision_named_queries()
     carry_scheduled_events()
+    schedule_as_aws()
     tell_object_versions()
     authorise_as_aws()
     put_variables_in_place()

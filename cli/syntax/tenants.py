@@ -52,10 +52,15 @@ SETTINGS = (
         multiple=True,
         metavar="NAME:KEY=VALUE,…",
         help="Settings that differ for one data set (target, algorithm, problem, split, train_on, "
-        "every_upload, ready_by, priority, serving; transform: when stored rows are predicted, such as "
-        "rate(1 day)).",
+        "every_upload, ready_by, priority, serving; schedule: when it is trained on again, instead of by "
+        "--retrain; transform: when stored rows are predicted).",
     ),
-    option("--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule.'),
+    option(
+        "--retrain",
+        metavar="SCHEDULE",
+        help='When data sets are trained on again: "rate(1 day)" or "cron(0 3 * * ? *) Europe/Zurich from '
+        '2026-12-01 until 2027-03-31 within 60 minutes" (docs/tenants.md); "" for never.',
+    ),
     option(
         "--kms-key",
         metavar="ARN",

@@ -368,6 +368,8 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
         GroupName="trainyard-retraining", Name="retrain-again"
     )
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    zoned = "wine:schedule=cron(0 3 * * ? *) Europe/Zurich until 2099-01-01 within 30 minutes"
+    assert harness.run("tenant", "update", "again", "--data-set", "other:schedule=cron(0 3 30 2 ? *)") == 1
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
     harness.ended("again")
     overrides = ("--algorithm", "linear", "--hyperparameter", "max_iter=321")
@@ -385,9 +387,19 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
         ("retraining", State.SUCCEEDED),
         ("retraining", State.SUCCEEDED),
     ]
+    # By a schedule of its own, it is not trained on by the tenant's.
+    assert harness.run("tenant", "update", "again", "--data-set", zoned) == 0
+    assert harness.run("tenant", "check", "again") == 0
+    group = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
+    (name,) = (each["Name"] for each in group if each["Name"].startswith("retrain-again-"))
+    own = harness.cloud.client("scheduler").get_schedule(GroupName="trainyard-retraining", Name=name)
+    assert own["ScheduleExpressionTimezone"] == "Europe/Zurich"
+    harness.cloud.pass_schedule_time(60)
+    assert len(harness.ended("again", 3)) == 3
     assert harness.run("tenant", "update", "again", "--retrain", "") == 0
     names = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
     assert "retrain-again" not in [schedule["Name"] for schedule in names]
+    assert harness.run("tenant", "update", "again", "--data-set", "wine:schedule=") == 1, "a value is missing"
 
 
 def test_paused_nothing_starts_and_a_waiting_request_can_be_stopped(

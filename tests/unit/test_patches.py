@@ -4,12 +4,18 @@ import inspect
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
+from itertools import islice
+from random import Random
 from typing import Any
 
 import pytest
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, cloudwatch_logs, cognito, eventbridge, lambda_svc, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
+
+from local.schedule_patches import _refusal, _zoned, schedule_as_aws
+from trainyard.domain.schedules import parse_schedule
 
 LOOK = "look whether local/patches.py can do without it"
 
@@ -50,6 +56,51 @@ def test_a_client_of_a_user_pool_reads_and_writes_whatever_its_settings_say() ->
 
 def test_a_subscription_by_mail_is_confirmed_at_once() -> None:
     assert 'needs_confirmation = protocol in ("http", "https")' in inspect.getsource(sns._subscribe), LOOK
+
+
+def test_schedules_are_read_by_utc_whatever_their_zone_and_refuse_nothing() -> None:
+    assert "imezone" not in inspect.getsource(scheduler._tick_schedules).replace("timezone.utc", ""), LOOK
+    assert "ZoneInfo" not in inspect.getsource(scheduler), LOOK
+    assert "EndDate" not in inspect.getsource(scheduler._create_schedule).partition("target =")[0], LOOK
+
+
+def test_a_cron_expression_is_due_by_the_clock_of_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in (
+        (eventbridge, "_parse_cron_fields"),
+        (eventbridge, "_cron_next_fire"),
+        (scheduler, "_create_schedule"),
+        (scheduler, "_update_schedule"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name))  # restored afterwards
+    schedule_as_aws()
+    random = Random(22)
+    days = ("* * ?", "? * MON-FRI", "L * ?", "? * 2#1", "15W * ?", "1,15 1-6 ?", "? * 6L")
+    for zone in ("UTC", "Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"):
+        for _ in range(12):
+            minutes, hours = random.choice(("0", "30", "0/25", "7,50")), random.choice(("2", "1-3", "*/7", "23"))
+            expression = f"cron({minutes} {hours} {random.choice(days)} *)"
+            body = _zoned({"ScheduleExpression": expression, "ScheduleExpressionTimezone": zone})
+            at = datetime(2027, random.randrange(1, 13), random.randrange(1, 28), 12, tzinfo=UTC)
+            expected = list(islice(parse_schedule(f"{expression} {zone}").due(at), 40))
+            for due in expected:
+                at = eventbridge._cron_next_fire(eventbridge._parse_cron_fields(body["ScheduleExpression"]), at)
+                assert at == due, (expression, zone)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ScheduleExpressionTimezone": "Europe/Zuerich"}, "Timezone"),
+        ({"ScheduleExpression": "cron(0 3 * * * *)"}, "Invalid Schedule Expression"),
+        ({"StartDate": "2020-01-01T00:00:00Z"}, "StartDate"),
+        ({"EndDate": "2020-01-01T00:00:00Z"}, "EndDate"),
+    ],
+)
+def test_a_schedule_that_aws_does_not_take_is_refused(changes: dict[str, str], words: str) -> None:
+    body = {"ScheduleExpression": "cron(0 3 * * ? *)"} | changes
+    status, _, answer = _refusal(scheduler, eventbridge._parse_cron_fields, body)
+    assert (status, words in str(answer)) == (400, True)
+    assert _refusal(scheduler, eventbridge._parse_cron_fields, {"ScheduleExpression": "rate(1 day)"}) is None
 
 
 def test_schedules_do_not_carry_source_and_type_to_a_bus() -> None:

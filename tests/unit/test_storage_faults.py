@@ -209,6 +209,28 @@ def test_a_retraining_of_a_thousand_data_sets_is_asked_for_one_by_one() -> None:
     assert len({sent.request_id for sent in harness.queues.sent}) == 1000, "asked for again, they are the same"
 
 
+@pytest.mark.parametrize(
+    ("is_scheduled", "own", "expected"),
+    [
+        (True, {"b"}, ["a", "c"]),
+        (True, {"a", "b", "c"}, []),
+        (False, {"b"}, ["a", "b", "c"]),
+    ],
+)
+def test_the_tenants_schedule_is_not_for_data_sets_with_one_of_their_own(
+    is_scheduled: bool, own: set[str], expected: list[str]
+) -> None:
+    daily = replace(tenant().settings, schedule="rate(1 day)")
+    harness = Harness(tenants=(tenant(data_sets=dict.fromkeys(own, daily)),))
+    harness.retrainings.arrive = lambda _: None
+    harness.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in "abc"}
+    asked = RetrainingAsked(
+        account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None, is_scheduled=is_scheduled
+    )
+    assert [judgement.verdict for judgement in harness.receive(asked)] == [Verdict.SPREAD]
+    assert [each.data_set for each in harness.retrainings.asked] == expected
+
+
 def test_a_retraining_of_a_tenant_without_data_is_told_so() -> None:
     harness = Harness()
     asked = RetrainingAsked(account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None)

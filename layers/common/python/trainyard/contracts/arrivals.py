@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 
 from trainyard.contracts.events import Envelope, Event, Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
-from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
+from trainyard.domain.arrivals import SCHEDULED, RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
 
@@ -88,6 +88,7 @@ class RetrainingRequested(Envelope):
             ready_by=self.detail.ready_by,
             priority=self.detail.priority,
             overrides=self.detail.overrides.to_overrides() if self.detail.overrides else None,
+            is_scheduled=self.detail.reason == SCHEDULED,
         )
 
 

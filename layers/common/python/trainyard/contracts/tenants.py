@@ -1,13 +1,20 @@
 """The requests for tenant changes, and the steps of the state machines that carry them out."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
@@ -18,6 +25,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
+from trainyard.domain.schedules import check_is_due, parse_schedule
 from trainyard.domain.serving import (
     Approval,
     Isolation,
@@ -35,20 +43,14 @@ Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x
 _KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _LICENSE = r"^(arn:aws[a-z-]*:license-manager:[a-z0-9-]*:[0-9]{0,12}:license:[A-Za-z0-9-]+)?$"
 _AlgorithmName = Annotated[str, Field(pattern=ALGORITHM_NAME)]
-_SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|days)\)|cron\([^()]{9,100}\)")
-
-
-def _is_schedule(text: str) -> bool:
-    """Tell whether EventBridge Scheduler accepts it: exactly one of a cron's two day fields must be "?"."""
-    if _SCHEDULE.fullmatch(text) is None:
-        return False
-    fields = text.removeprefix("cron(").removesuffix(")").split()
-    return text.startswith("rate(") or (len(fields) == 6 and (fields[2] == "?") != (fields[4] == "?"))
 
 
 def _schedule_or_none(text: str | None) -> str | None:
-    if text and not _is_schedule(text):
-        raise ValueError(f"{text!r} is not a valid schedule: use rate(1 day) or cron(0 3 * * ? *)")
+    if text:
+        try:
+            check_is_due(parse_schedule(text), datetime.now(UTC))
+        except Refused as refusal:
+            raise ValueError(str(refusal)) from None
     return text
 
 
@@ -123,12 +125,14 @@ class DataSetEntry(_Strict):
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
     serving: ServingEntry | None = None
+    schedule: str | None = None
+    """When it is trained on again; "" for the tenant's schedule, `retrain`."""
     transform: str | None = None
     """When its stored rows are predicted; "" for no schedule."""
 
-    @field_validator("transform")
+    @field_validator("schedule", "transform")
     @classmethod
-    def _transform_fits(cls, schedule: str | None) -> str | None:
+    def _schedules_fit(cls, schedule: str | None) -> str | None:
         return _schedule_or_none(schedule)
 
     @field_validator("hyperparameters")
@@ -194,11 +198,11 @@ class TenantEntry(DataSetEntry):
     def _schedule_fits(cls, schedule: str | None) -> str | None:
         return _schedule_or_none(schedule)
 
-    @field_validator("transform")
+    @field_validator("schedule", "transform")
     @classmethod
-    def _is_of_a_data_set(cls, schedule: str | None) -> str | None:
+    def _is_of_a_data_set(cls, schedule: str | None, field: ValidationInfo) -> str | None:
         if schedule is not None:
-            raise ValueError("a schedule of batch transforms belongs to a data set: data_sets.<name>.transform")
+            raise ValueError(f"such a schedule belongs to a data set: data_sets.<name>.{field.field_name}")
         return schedule
 
     def to_spec(self) -> TenantSpec:
@@ -305,5 +309,6 @@ def settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "ready_by": settings.ready_by,
         "priority": settings.priority,
         "serving": asdict(settings.serving),
+        "schedule": settings.schedule,
         "transform": settings.transform,
     }

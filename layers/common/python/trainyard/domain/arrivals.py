@@ -30,6 +30,10 @@ class UploadArrived:
     content: Content
 
 
+SCHEDULED = "schedule"
+"""The reason that a schedule gives."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingAsked:
     """Somebody asked to train again; `data_set` None stands for all of the tenant's."""
@@ -43,6 +47,8 @@ class RetrainingAsked:
     priority: int | None = None
     """None for what the data sets' settings say."""
     overrides: Overrides | None = None
+    is_scheduled: bool = False
+    """Whether the tenant's schedule asked: it is not for data sets that have one of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

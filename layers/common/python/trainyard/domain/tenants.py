@@ -91,6 +91,8 @@ class TrainingSettings:
     """Of its requests among those of its tenant, from 0 to PRIORITY_MAX."""
     serving: ServingSettings = field(default_factory=ServingSettings)
     """How the models that are trained are served."""
+    schedule: str = ""
+    """When a data set is trained on again, instead of by the tenant's schedule (domain/schedules.py)."""
     transform: str = ""
     """When stored rows are predicted: an EventBridge Scheduler expression; "" for on demand alone."""
 
@@ -111,7 +113,7 @@ class Tenant:
     data_sets: dict[str, TrainingSettings] = field(default_factory=dict)
     """Settings of data sets that differ from `settings`."""
     retrain_schedule: str | None = None
-    """An EventBridge Scheduler expression, such as "rate(1 day)"."""
+    """When all data sets without a schedule of their own are trained on again (domain/schedules.py)."""
     role: RoleState = RoleState.MADE
     role_since: datetime | None = None
     """When the role of a pooled tenant got its state."""
@@ -137,6 +139,11 @@ class Tenant:
     def pooled(self) -> bool:
         """Tell whether the tenant's data lies below a prefix of the shared bucket."""
         return self.root != ""
+
+    @property
+    def own_schedules(self) -> dict[str, str]:
+        """Return data set → schedule of those that are trained on again by a schedule of their own."""
+        return {name: settings.schedule for name, settings in self.data_sets.items() if settings.schedule}
 
     @property
     def transform_schedules(self) -> dict[str, str]:

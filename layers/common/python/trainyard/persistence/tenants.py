@@ -114,6 +114,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "ready_by": settings.ready_by,
         "priority": settings.priority,
         "serving": serving_item(settings.serving),
+        "schedule": settings.schedule,
         "transform": settings.transform,
     }
 
@@ -130,5 +131,6 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         ready_by=str(values.get("ready_by", "")),
         priority=int(values.get("priority", 0)),
         serving=serving_from(values.get("serving")),
+        schedule=str(values.get("schedule", "")),
         transform=str(values.get("transform", "")),
     )

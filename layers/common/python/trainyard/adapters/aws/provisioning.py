@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -175,7 +176,7 @@ class AwsProvisioning:
             raise Refused(_not_ours(f"model group {tenant.model_group}"))
 
     def ensure_schedules(self, tenant: Tenant, before: Tenant) -> None:
-        scheduler, wanted = client("scheduler"), schedules_of(tenant, self._deployment)
+        scheduler, wanted = client("scheduler"), schedules_of(tenant, self._deployment, datetime.now(UTC))
         for schedule in wanted:
             made = _create(lambda s=schedule: scheduler.create_schedule(**s), exists={"ConflictException"})  # type: ignore[misc]
             if not made:
@@ -243,7 +244,8 @@ class AwsProvisioning:
         return [finding for finding, holds in checks.items() if not holds]
 
     def _schedule_drifts(self, tenant: Tenant) -> list[str]:
-        wanted = {s["Name"]: s["ScheduleExpression"] for s in schedules_of(tenant, self._deployment)}
+        schedules = schedules_of(tenant, self._deployment, datetime.now(UTC))
+        wanted = {each["Name"]: _when(each) for each in schedules}
         drifts: list[str] = []
         for name in names_of_schedules(tenant):
             schedule = looked_up(
@@ -251,10 +253,18 @@ class AwsProvisioning:
                     Name=name, GroupName=self._deployment.schedule_group
                 )
             )
-            expression = schedule["ScheduleExpression"] if schedule else None
-            if expression != wanted.get(name):
-                drifts.append(f"the schedule {name} is {expression}, not {wanted.get(name)}")
+            present = _when(schedule) if schedule else None
+            if present != wanted.get(name):
+                drifts.append(f"the schedule {name} is {present}, not {wanted.get(name)}")
         return drifts
+
+
+def _when(schedule: Any) -> str:
+    """Return when a schedule is due, in words; without its beginning, which is not kept once it has passed."""
+    window = schedule["FlexibleTimeWindow"].get("MaximumWindowInMinutes", 0)
+    ends = f" until {schedule['EndDate']:%Y-%m-%d %H:%M}" if schedule.get("EndDate") else ""
+    zone = schedule.get("ScheduleExpressionTimezone", "UTC")
+    return f"{schedule['ScheduleExpression']} {zone}{ends} within {window} minutes"
 
 
 def role_path_and_name(tenant: Tenant) -> tuple[str, str]:

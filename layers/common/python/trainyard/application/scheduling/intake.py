@@ -266,7 +266,8 @@ class Intake:
         names = self.data_sets.names(tenant)
         if not names:
             return None
-        self.retrainings.ask([replace(asked, data_set=name) for name in names])
+        others = [name for name in names if not (asked.is_scheduled and name in tenant.own_schedules)]
+        self.retrainings.ask([replace(asked, data_set=name) for name in others])
         return Judgement(verdict=Verdict.SPREAD, tenant_id=tenant.tenant_id, tier=tenant.tier)
 
     def _tenant(self, tenant_id: str) -> Tenant:
