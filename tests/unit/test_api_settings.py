@@ -111,3 +111,31 @@ def test_too_many_data_sets_with_settings_of_their_own_are_refused() -> None:
     with pytest.raises(Refused, match="at most 50 data sets"):
         _with_changes(full, base, {"another": {"priority": 1}})
     assert len(_with_changes(full, base, {"d0": None, "another": {"priority": 1}})) == DATA_SETS_MAX
+
+
+def test_a_data_set_gets_a_schedule_of_its_own(api: Api) -> None:
+    daily = "cron(0 3 * * ? *) Europe/Zurich"
+    for text in (daily, ""):
+        body = {"data_set": "churn", "changes": {"schedule": text}}
+        assert api.post("/v1/tenants/acme/settings", body)[0] == 202
+    sent = [payload["tenant"]["data_set_changes"] for payload in api.updates.payloads.values()]
+    assert {"churn": {"schedule": daily}} in sent
+    assert {"churn": {"schedule": ""}} in sent
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"data_set": "churn", "changes": {"schedule": "daily"}}, "is not a schedule: use rate(1 day)"),
+        ({"data_set": "churn", "changes": {"schedule": "cron(0 3 30 2 ? *)"}}, "is never due"),
+        (
+            {"data_set": "churn", "changes": {"schedule": "rate(5 minutes)"}},
+            "at least 60 minutes must lie between",
+        ),
+        ({"data_set": "churn", "changes": {"schedule": "rate(1 day) " + "x" * 300}}, "at most 256"),
+        ({"changes": {"schedule": "rate(1 day)"}}, "name the one that is to have a schedule of its own"),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_refused(api: Api, body: dict[str, Any], words: str) -> None:
+    status, problem = api.post("/v1/tenants/acme/settings", body)
+    assert (status, words in problem["detail"]) == (400, True), problem

@@ -14,7 +14,7 @@ from tests.build import tenant
 from tests.evaluator import DEPLOYMENT
 from trainyard.adapters.aws.schedules import names_of_schedules, schedules_of
 from trainyard.domain.errors import Refused
-from trainyard.domain.schedules import WITHIN_MINUTES, check_is_due, parse_schedule
+from trainyard.domain.schedules import WITHIN_MINUTES, check_is_due, check_pace, parse_schedule
 from trainyard.domain.tenants import TrainingSettings
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
@@ -141,6 +141,17 @@ def test_what_is_never_due_is_told(text: str) -> None:
 )
 def test_what_is_rare_or_frequent_is_due(text: str) -> None:
     check_is_due(parse_schedule(text), NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["rate(59 minutes)", "cron(0/30 3 * * ? *)", "cron(59 1 1 * ? *) within 0 minutes"]
+)
+def test_a_pace_is_kept_or_the_two_times_are_named(text: str) -> None:
+    if text.startswith("cron(59"):
+        check_pace(parse_schedule(text), NOW, timedelta(hours=1))
+        return
+    with pytest.raises(Refused, match=r"is due at 2026-.* and 2026-.*: at least 60 minutes must lie between"):
+        check_pace(parse_schedule(text), NOW, timedelta(hours=1))
 
 
 def test_events_are_spread_over_so_many_minutes() -> None:

@@ -161,6 +161,11 @@ function settingsFields(present, algorithms) {
       control: text(present.ready_by ?? ""),
       hint: "When the model of an upload is to be ready, such as 06:00 Europe/Zurich; empty for no deadline",
     },
+    schedule: {
+      label: "Trained again",
+      control: text(present.schedule ?? ""),
+      hint: "rate(1 day), or cron(0 3 * * ? *) Europe/Zurich; empty for the tenant's own schedule, if it has one",
+    },
     priority: {
       label: "Priority",
       control: el("input", {
@@ -182,9 +187,10 @@ function changesOf(present, chosen) {
     algorithm: chosen.algorithm,
     hyperparameters: Object.fromEntries(pairs(chosen.hyperparameters)),
     ready_by: chosen.ready_by.trim(),
+    schedule: chosen.schedule.trim(),
     priority: Number(chosen.priority),
   };
-  const before = { hyperparameters: {}, ready_by: "", priority: 0, ...present };
+  const before = { hyperparameters: {}, ready_by: "", schedule: "", priority: 0, ...present };
   const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]);
   return Object.fromEntries(Object.entries(next).filter(differs));
 }

@@ -1,5 +1,6 @@
 """What the HTTP API takes and answers about changes of settings."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,7 +13,11 @@ from trainyard.domain.deadlines import parse_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import without_account_number
 from trainyard.domain.requests import PRIORITY_MAX
+from trainyard.domain.schedules import LENGTH_MAX, check_is_due, check_pace, parse_schedule
 from trainyard.domain.tenants import Problem, TrainOn
+
+PACE = timedelta(hours=1)
+"""Between two trainings that a tenant schedules itself."""
 
 
 class SettingsValues(BaseModel):
@@ -31,6 +36,26 @@ class SettingsValues(BaseModel):
         str | None, Field(max_length=64, description="`06:00 Europe/Zurich`; empty for no deadline")
     ] = None
     priority: Annotated[int | None, Field(ge=0, le=PRIORITY_MAX, strict=True)] = None
+    schedule: Annotated[
+        str | None,
+        Field(
+            max_length=LENGTH_MAX,
+            description="When a data set is trained on again: `cron(0 3 * * ? *) Europe/Zurich`; empty for the "
+            "tenant's schedule",
+        ),
+    ] = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_due_now_and_then(cls, text: str | None) -> str | None:
+        if text:
+            try:
+                schedule, now = parse_schedule(text), datetime.now(UTC)
+                check_is_due(schedule, now)
+                check_pace(schedule, now, PACE)
+            except Refused as refusal:
+                raise ValueError(str(refusal)) from None
+        return text
 
     @field_validator("ready_by")
     @classmethod
@@ -59,6 +84,8 @@ class SettingsBody(BaseModel):
         changes = self.changes is not None and bool(self.changes.model_fields_set)
         if changes == self.remove:
             raise ValueError("give either changes, with at least one setting, or remove: true")
+        if self.data_set is None and self.changes is not None and self.changes.schedule is not None:
+            raise ValueError("data_set: name the one that is to have a schedule of its own")
         if self.remove and self.data_set is None:
             raise ValueError("data_set: name the one whose settings are to be removed")
         return self

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from trainyard.domain.errors import Refused
@@ -27,6 +27,8 @@ WITHIN_MINUTES_MAX = 1440
 HORIZON = timedelta(days=366 * 30)
 """What is not due in so long never is: the rarest, a certain day of the week on 29 February, comes in 28 years."""
 YEARS = range(1970, 2200)
+LOOKED_AT = 100
+"""Times of a schedule of which the distances are looked at."""
 
 FORM = "rate(1 day), or cron(0 3 * * ? *) Europe/Zurich from 2026-12-01 until 2027-03-31 within 60 minutes"
 
@@ -144,6 +146,18 @@ def check_is_due(schedule: Schedule, now: datetime) -> None:
     if not list(islice(schedule.due(now), 1)):
         until = f" before {schedule.ends:%Y-%m-%d %H:%M} UTC" if schedule.ends else ""
         raise Refused(f"{schedule.expression} is never due{until}")
+
+
+def check_pace(schedule: Schedule, now: datetime, least: timedelta) -> None:
+    """Raise Refused for a schedule that is due again in less than some time; some of its times are looked at."""
+    times = list(islice(schedule.due(now), LOOKED_AT))
+    for before, after in pairwise(times):
+        if after - before < least:
+            times_of_both = f"{before:%Y-%m-%d %H:%M} and {after:%Y-%m-%d %H:%M} UTC"
+            minutes = least // timedelta(minutes=1)
+            raise Refused(
+                f"{schedule.expression} is due at {times_of_both}: at least {minutes} minutes must lie between"
+            )
 
 
 def _rate_of(text: str) -> timedelta:
