@@ -336,11 +336,28 @@ SERVING = Group(
     default="show",
     help="Show (serving TENANT) and change what answers calls for a tenant's data sets.",
 )
+RETRAINING = Command(
+    "retraining",
+    "schedules:retraining",
+    argument("tenant_id", "[TENANT]", required=False),
+    option(
+        "--hours",
+        type=click.IntRange(min=1, max=24 * 14),
+        default=24,
+        metavar="N",
+        help="Draw the load of so many hours (default: 24).",
+    ),
+    help="Show which schedules will ask for trainings and batch transforms, when, and what load that makes.\n\n"
+    "A schedule of all data sets counts those that have settings of their own; there may be more.",
+    examples=["trainyard retraining", "trainyard retraining acme --hours 168"],
+    notes=["Schedules are set by trainyard tenant update (docs/tenants.md)."],
+)
 COMMANDS = (
     CHECK,
     UPLOAD,
     PRESIGN,
     RETRAIN,
+    RETRAINING,
     REQUESTS,
     SHOW_REQUEST,
     LOGS,

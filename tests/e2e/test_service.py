@@ -394,6 +394,7 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
     (name,) = (each["Name"] for each in group if each["Name"].startswith("retrain-again-"))
     own = harness.cloud.client("scheduler").get_schedule(GroupName="trainyard-retraining", Name=name)
     assert own["ScheduleExpressionTimezone"] == "Europe/Zurich"
+    assert harness.run("retraining", "again") == 0
     harness.cloud.pass_schedule_time(60)
     assert len(harness.ended("again", 3)) == 3
     assert harness.run("tenant", "update", "again", "--retrain", "") == 0

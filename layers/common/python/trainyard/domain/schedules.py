@@ -58,6 +58,11 @@ class Schedule:
     """It is not due from then on."""
     within_minutes: int = WITHIN_MINUTES
 
+    @property
+    def every(self) -> timedelta | None:
+        """Return the time between two times of a rate; None for a cron expression."""
+        return _rate_of(self.expression[5:-1]) if self.expression.startswith("rate(") else None
+
     def has_ended(self, now: datetime) -> bool:
         return self.ends is not None and self.ends <= now
 
@@ -75,11 +80,10 @@ class Schedule:
                 yield at
 
     def _times(self, since: datetime) -> Iterator[datetime]:
-        fields = self.expression[5:-1]
-        if self.expression.startswith("cron("):
-            yield from _cron_of(fields).times(since, ZoneInfo(self.zone))
+        rate = self.every
+        if rate is None:
+            yield from _cron_of(self.expression[5:-1]).times(since, ZoneInfo(self.zone))
             return
-        rate = _rate_of(fields)
         at = self.begins if self.begins and self.begins > since else since + rate
         while True:
             yield at
