@@ -53,6 +53,8 @@ TESTS = (
     "tests/unit/test_aliases.py",
     "tests/unit/test_model_deployment.py",
     "tests/unit/test_inference.py",
+    "tests/unit/test_bulk_actions.py",
+    "tests/unit/test_api_keys.py",
 )
 WORKERS = 2
 SECONDS_MAX = 300

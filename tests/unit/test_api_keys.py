@@ -1,5 +1,6 @@
 """API keys: made once, listed without their secrets, checked with each call, revoked at once; and their users."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.users import CognitoUsers
 from trainyard.contracts.users_command import DeleteKey, DeleteUsers, MakeKey, parse_users_command
 from trainyard.domain.api_keys import KEYS_MAX, ApiKey, key_id_of, user_name_of
-from trainyard.domain.errors import Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.principals import Role
 from trainyard.domain.tenants import TenantState
 from trainyard.persistence.api_keys import StoredKeys
@@ -197,6 +198,9 @@ def test_the_use_of_a_key_is_noted_once_an_hour_and_never_makes_it_again() -> No
     keys.note_use(key, NOW)
     assert keys.get("acme", ID) is None, "it was revoked"
     keys.add(key)
+    with pytest.raises(Conflict):
+        keys.add(replace(key, role=Role.TENANT_ADMIN))
+    assert keys.get("acme", ID) == key
     noted = []
     for minutes in (0, 59, 61):
         present = keys.get("acme", ID)

@@ -12,8 +12,7 @@ from trainyard.domain.api_keys import ApiKey
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.principals import Role
 from trainyard.persistence.items import stamp, unstamp
-from trainyard.persistence.store import Absent, Delete, Item, Key, Put, Store, Update, listed
-from trainyard.persistence.store import Is as Equals
+from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, Update, listed
 
 USE_NOTED_EVERY = timedelta(hours=1)
 _DELETION = "~deletion"
@@ -44,7 +43,7 @@ class StoredKeys:
         """Store when a key was last used, to the hour; nothing happens to one that was revoked meanwhile."""
         if key.last_used_at is not None and now - key.last_used_at < USE_NOTED_EVERY:
             return
-        place, made = key_of(key.tenant_id, key.key_id), Equals("created_at", stamp(key.created_at))
+        place, made = key_of(key.tenant_id, key.key_id), Is("created_at", stamp(key.created_at))
         try:
             self.store.transact([Update(place, set={"last_used_at": stamp(now)}, when=(made,))])
         except (Conflict, Throttled, OutcomeUnknown):
