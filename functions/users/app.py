@@ -9,11 +9,14 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.contracts.users_command import DeleteKey, DeleteUsers, MakeKey, parse_users_command
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger
 
 logger = build_logger("users")
 
+LEAVING = (TenantState.DELETING, TenantState.DELETED)
 NEEDED_MILLIS = 30_000
 """Time needed for one more page of users."""
 
@@ -33,6 +36,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             return {}
         case DeleteUsers() as command:
             tenant_id, keys = command.delete_users_of, bootstrap.stored_keys()
+            tenant = bootstrap.tenants().get(tenant_id)
+            if tenant is not None and tenant.state not in LEAVING:
+                raise Refused(f"tenant {tenant_id} is {tenant.state.value}: its users stay")
 
             def out_of_time() -> bool:
                 return context.get_remaining_time_in_millis() < NEEDED_MILLIS

@@ -11,13 +11,15 @@ from testing.memory_store import MemoryStore
 from tests.build import NOW, tenant
 from tests.http_api import Api
 from tests.tables import without_cloud
+from tests.unit.test_functions import Context, load
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.users import CognitoUsers
 from trainyard.contracts.users_command import DeleteKey, DeleteUsers, MakeKey, parse_users_command
 from trainyard.domain.api_keys import KEYS_MAX, ApiKey, key_id_of, user_name_of
-from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.principals import Role
 from trainyard.domain.tenants import TenantState
+from trainyard.entrypoints import bootstrap
 from trainyard.persistence.api_keys import StoredKeys
 
 KEYS = "/v1/tenants/acme/keys"
@@ -320,3 +322,40 @@ def test_all_users_of_a_tenant_are_deleted_and_nobody_else(pool: Any) -> None:
     assert users.delete_of_tenant("acme", None) == (0, None)
     pages = cognito.get_paginator("list_users").paginate(UserPoolId=pool_id)
     assert len([user for page in pages for user in page["Users"]]) == 131 - 44
+
+
+class PoolUsers:
+    """Users of a pool by tenant, a page for each of two calls."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    def delete_of_tenant(self, tenant_id: str, after: str | None, out_of_time: Any) -> tuple[int, str | None]:
+        out_of_time()
+        return 1, None if after else "further"
+
+    def delete_key(self, key_id: str) -> None:
+        self.deleted.append(key_id)
+
+
+@pytest.mark.parametrize("state", list(TenantState))
+def test_users_are_deleted_in_parts_and_only_of_a_tenant_that_leaves(
+    api: Api, monkeypatch: pytest.MonkeyPatch, state: TenantState
+) -> None:
+    users, function = PoolUsers(), load("users")
+    key = api.make_key()
+    api.tenants.put(tenant(state=state))
+    monkeypatch.setattr(bootstrap, "pool_users", lambda: users)
+    monkeypatch.setattr(bootstrap, "stored_keys", lambda: api.api_keys.keys)
+    command = {"delete_users_of": "acme"}
+    if state not in (TenantState.DELETING, TenantState.DELETED):
+        with pytest.raises(Refused, match="its users stay"):
+            function.handler(command, Context())
+        assert api.api_keys.keys.get("acme", key.key_id) is not None
+        return
+    assert function.handler(command, Context()) == {"deleted": 1, "is_complete": False}
+    assert users.deleted == []
+    assert function.handler(command, Context()) == {"deleted": 1, "is_complete": True}
+    assert users.deleted == [key.key_id]
+    assert api.api_keys.keys.of_tenant("acme") == []
+    assert api.api_keys.keys.deletion("acme") is None
