@@ -6,7 +6,7 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
-from trainyard.application.scheduling.calendar import Planned, load_of, planned_of
+from trainyard.application.scheduling.calendar import Planned, calendar_of, load_of
 
 BAR_WIDTH = 30
 
@@ -15,7 +15,7 @@ def retraining(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show the schedules of one tenant or of all, when each is due, and the runs by the hour."""
     now = datetime.now(UTC)
     tenants = [deployment.tenant(arguments.tenant_id)] if arguments.tenant_id else list(deployment.tenants.all())
-    plans = planned_of(tenants, now)
+    plans, unreadable = calendar_of(tenants, now)
     load = load_of(plans, now, arguments.hours)
     slots = deployment.policies.current().at(now).running_max
     return Answer(
@@ -39,7 +39,8 @@ def retraining(deployment: Deployment, arguments: Arguments) -> Answer:
             )
             for planned in plans
         ],
-        lines=[*_drawn(load, now, slots)] if plans else [],
+        lines=_drawn(load, now, slots) if plans else [],
+        alarms=unreadable,
         below="SCHEDULE",
     )
 

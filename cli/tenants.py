@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.arguments import Arguments
@@ -21,6 +22,7 @@ from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.arrivals import check_file_name
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import request_id
+from trainyard.domain.schedules import check_is_due, parse_schedule
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_upload", "ready_by", "priority")
@@ -172,6 +174,8 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
     if given.get("clear_limits"):
         entry |= dict.fromkeys(LIMITS)
     entry |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
+    if entry.get("retrain"):
+        _due(entry["retrain"])
     if given.get("clear_hyperparameters"):
         entry["hyperparameters"] = {}
     if given.get("hyperparameter"):
@@ -180,6 +184,8 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
         entry["serving"] = _serving(arguments.serving)
     if given.get("data_set"):
         entry["data_sets"] = dict(_data_set(text) for text in arguments.data_set)
+    if given.get("schedule"):
+        entry["data_set_changes"] = dict(_own_schedule(text) for text in arguments.schedule)
     return entry
 
 
@@ -270,17 +276,37 @@ def _tenant_answer(view: dict[str, Any]) -> Answer:
     return Answer(data=view, columns=("FIELD", "VALUE"), rows=list(shown))
 
 
+def _due(schedule: str) -> str:
+    """Return a schedule, "" for none; raises Refused where it is never due."""
+    if schedule:
+        check_is_due(parse_schedule(schedule), datetime.now(UTC))
+    return schedule
+
+
+def _own_schedule(text: str) -> tuple[str, dict[str, str]]:
+    name, equals, schedule = text.partition("=")
+    if not equals:
+        raise Refused(
+            f"--schedule {text!r}: write NAME=SCHEDULE, for example 'churn=cron(0 3 * * ? *) Europe/Zurich'; with "
+            "nothing after = the data set follows the tenant's schedule again"
+        )
+    return name, {"schedule": _due(schedule.strip())}
+
+
 def _data_set(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, rest = text.partition(":")
     # A cron expression, in parentheses, may contain commas.
     pairs = [part.partition("=") for part in re.split(r",(?![^()]*\))", rest)] if colon else []
-    keys = (*_SETTINGS, "serving", "schedule", "transform")
+    keys = (*_SETTINGS, "serving", "transform")
     wrong = [part[0] for part in pairs if part[0] not in keys or not part[2]]
     if not pairs or wrong:
         raise Refused(
             f"--data-set {text!r}: write NAME:KEY=VALUE,… with keys {', '.join(keys)}, for example "
             "sales:target=revenue,train_on=whole-prefix"
         )
+    for key, _, value in pairs:
+        if key == "transform":
+            _due(value)
     return name, {key: _serving(value) if key == "serving" else value for key, _, value in pairs}
 
 

@@ -133,8 +133,9 @@ def _revoke(deployment: Deployment, key_id: str, is_asked: bool) -> Answer:
     name = user_name_of(key_id)
     tenant_id = _existing(deployment, name)["tenant"]
     if is_asked:
-        CognitoUsers(pool_id=_pool(deployment)).delete_key(key_id)
+        # The record first: from then on it is refused, and while its user is there this can be done again.
         StoredKeys(deployment.store).forget(tenant_id, key_id)
+        CognitoUsers(pool_id=_pool(deployment)).delete_key(key_id)
         line = f"{name}, an API key of {tenant_id}, is revoked"
     else:
         line = f"would be revoked: {name}, an API key of {tenant_id}; add --yes to do it"

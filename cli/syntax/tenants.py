@@ -52,14 +52,21 @@ SETTINGS = (
         multiple=True,
         metavar="NAME:KEY=VALUE,…",
         help="Settings that differ for one data set (target, algorithm, problem, split, train_on, "
-        "every_upload, ready_by, priority, serving; schedule: when it is trained on again, instead of by "
-        "--retrain; transform: when stored rows are predicted).",
+        "every_upload, ready_by, priority, serving; transform: when stored rows are predicted, such as "
+        "rate(1 day)).",
     ),
     option(
         "--retrain",
         metavar="SCHEDULE",
         help='When data sets are trained on again: "rate(1 day)" or "cron(0 3 * * ? *) Europe/Zurich from '
         '2026-12-01 until 2027-03-31 within 60 minutes" (docs/tenants.md); "" for never.',
+    ),
+    option(
+        "--schedule",
+        multiple=True,
+        metavar="NAME=SCHEDULE",
+        help="When one data set is trained on again, instead of by --retrain; others stay as they are. "
+        "With nothing after =, it has no schedule of its own any more.",
     ),
     option(
         "--kms-key",

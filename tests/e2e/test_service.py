@@ -368,8 +368,10 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
         GroupName="trainyard-retraining", Name="retrain-again"
     )
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
-    zoned = "wine:schedule=cron(0 3 * * ? *) Europe/Zurich until 2099-01-01 within 30 minutes"
-    assert harness.run("tenant", "update", "again", "--data-set", "other:schedule=cron(0 3 30 2 ? *)") == 1
+    zoned = "wine=cron(0 3 * * ? *) Europe/Zurich until 2099-01-01 within 30 minutes"
+    assert harness.run("tenant", "update", "again", "--schedule", "other=cron(0 3 30 2 ? *)") == 1
+    assert harness.run("tenant", "update", "again", "--schedule", "rate(1 day)") == 1
+    assert harness.run("tenant", "update", "again", "--data-set", "other:train_on=whole-prefix") == 0
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
     harness.ended("again")
     overrides = ("--algorithm", "linear", "--hyperparameter", "max_iter=321")
@@ -388,10 +390,11 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
         ("retraining", State.SUCCEEDED),
     ]
     # By a schedule of its own, it is not trained on by the tenant's.
-    assert harness.run("tenant", "update", "again", "--data-set", zoned) == 0
+    assert harness.run("tenant", "update", "again", "--schedule", zoned) == 0
+    assert set(harness.deployment.tenant("again").data_sets) == {"other", "wine"}
     assert harness.run("tenant", "check", "again") == 0
     group = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
-    (name,) = (each["Name"] for each in group if each["Name"].startswith("retrain-again-"))
+    (name,) = (each["Name"] for each in group if each["Name"].startswith("retrain-again."))
     own = harness.cloud.client("scheduler").get_schedule(GroupName="trainyard-retraining", Name=name)
     assert own["ScheduleExpressionTimezone"] == "Europe/Zurich"
     assert harness.run("retraining", "again") == 0
@@ -400,7 +403,9 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
     assert harness.run("tenant", "update", "again", "--retrain", "") == 0
     names = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
     assert "retrain-again" not in [schedule["Name"] for schedule in names]
-    assert harness.run("tenant", "update", "again", "--data-set", "wine:schedule=") == 1, "a value is missing"
+    assert harness.run("tenant", "update", "again", "--schedule", "wine=") == 0
+    names = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
+    assert not [each for each in names if each["Name"].startswith("retrain-again")]
 
 
 def test_paused_nothing_starts_and_a_waiting_request_can_be_stopped(
@@ -649,7 +654,8 @@ def test_a_running_execution_can_be_stopped(harness: Harness) -> None:
 
     eventually(stopped)
     (request,) = harness.ended("running")
-    assert (request.state, harness.slots_used()) == (State.STOPPED, 0)
+    held = {each.request_id for each in harness.deployment.scheduler.tables.held()}
+    assert (request.state, request.request_id in held) == (State.STOPPED, False)
 
 
 @pytest.mark.thorough

@@ -12,7 +12,7 @@ from botocore.validate import ParamValidator
 
 from tests.build import tenant
 from tests.evaluator import DEPLOYMENT
-from trainyard.adapters.aws.schedules import names_of_schedules, schedules_of
+from trainyard.adapters.aws.schedules import begins_alike, names_of_schedules, schedules_of, schedules_over
 from trainyard.domain.errors import Refused
 from trainyard.domain.schedules import WITHIN_MINUTES, check_is_due, check_pace, parse_schedule
 from trainyard.domain.tenants import TrainingSettings
@@ -111,6 +111,14 @@ def test_a_schedule_that_is_looked_at_again_is_due_at_the_same_times() -> None:
         ("rate(1 day) within 5", "is not a schedule"),
         ("rate(1 day) until 2027-01-01 from 2026-12-01", "is not a schedule"),
         ("rate(1 day)" + " " * 300, "is not a schedule"),
+        ("cron(0 3 1-5W * ? *)", "'1-5' is not valid among days of the month with W: give one"),
+        ("cron(0 3 ? * MON-FRI#1 *)", "'MON-FRI' is not valid among days of the week before #"),
+        ("cron(0 3 ? * MON-FRIL *)", "'MON-FRI' is not valid among days of the week with L"),
+        ("cron(0/+1_0 3 * * ? *)", "'0/+1_0' is not valid among minutes"),
+        ("cron(0/90 3 * * ? *)", "'0/90' is not valid among minutes"),
+        ("rate(1 day) posix/Europe/Zurich", "is not a time zone"),
+        ("cron(0 3 * * ? *) from 9990-01-01", "is not a date or time"),
+        ("cron(0 3 * * ? *) until 1990-01-01", "is not a date or time"),
     ],
 )
 def test_what_is_no_schedule_is_refused_with_what_is_wrong(text: str, words: str) -> None:
@@ -176,7 +184,8 @@ def test_a_tenant_gets_a_schedule_for_itself_and_for_each_data_set_with_its_own(
     )
     of_tenant, of_churn, of_sales = schedules_of(scheduled, DEPLOYMENT, NOW)
     assert [each["Name"] for each in (of_tenant, of_churn, of_sales)] == names_of_schedules(scheduled)
-    assert json.loads(of_tenant["Target"]["Input"]) == {"tenant_id": "acme", "reason": "schedule"}
+    sent = json.loads(of_tenant["Target"]["Input"])
+    assert sent == {"tenant_id": "acme", "reason": "schedule", "scheduled": True}
     assert of_tenant["FlexibleTimeWindow"] == {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15}
     assert not {"StartDate", "EndDate"} & of_tenant.keys()
     assert of_churn["ScheduleExpression"] == "cron(0 3 * * ? *)"
@@ -191,12 +200,54 @@ def test_a_tenant_gets_a_schedule_for_itself_and_for_each_data_set_with_its_own(
 
 
 def test_a_beginning_that_has_passed_is_left_out_and_a_schedule_that_has_ended_too() -> None:
-    text = "rate(1 day) from 2026-12-05 until 2027-01-01"
+    text = "cron(0 3 * * ? *) from 2026-12-05 until 2027-01-01"
     scheduled = replace(tenant(), retrain_schedule=text)
     (running,) = schedules_of(scheduled, DEPLOYMENT, datetime(2026, 12, 20, tzinfo=UTC))
-    assert ("StartDate" in running, "EndDate" in running) == (False, True)
+    assert "StartDate" not in running
+    assert (running["EndDate"], running["ActionAfterCompletion"]) == (datetime(2027, 1, 1, tzinfo=UTC), "DELETE")
+    assert schedules_over(scheduled, DEPLOYMENT, datetime(2026, 12, 20, tzinfo=UTC)) == []
+    assert len(schedules_over(scheduled, DEPLOYMENT, datetime(2026, 12, 31, 4, tzinfo=UTC))) == 1, (
+        "its last was at 3"
+    )
     assert schedules_of(scheduled, DEPLOYMENT, datetime(2027, 1, 1, tzinfo=UTC)) == []
     assert names_of_schedules(scheduled) == ["retrain-acme"], "it is still removed with the tenant"
+
+
+def test_a_rate_keeps_to_the_times_from_its_beginning_on() -> None:
+    scheduled = replace(tenant(), retrain_schedule="rate(7 days) from 2026-11-23T03:00")
+    (running,) = schedules_of(scheduled, DEPLOYMENT, datetime(2026, 12, 3, tzinfo=UTC))
+    assert running["StartDate"] == datetime(2026, 12, 7, 3, tzinfo=UTC), "a Monday again"
+    assert due("rate(7 days) from 2026-11-23T03:00") == [
+        "2026-11-30 03:00",
+        "2026-12-07 03:00",
+        "2026-12-14 03:00",
+    ]
+    made = running | {"StartDate": datetime(2026, 11, 23, 3, tzinfo=UTC)}
+    assert begins_alike(made, running, NOW)
+    assert not begins_alike(made | {"StartDate": datetime(2026, 11, 23, 4, tzinfo=UTC)}, running, NOW)
+    assert not begins_alike({}, running, NOW)
+
+
+def test_a_beginning_that_was_changed_is_noticed() -> None:
+    later = {"ScheduleExpression": "cron(0 3 * * ? *)", "StartDate": NOW + timedelta(days=9)}
+    without = {"ScheduleExpression": "cron(0 3 * * ? *)"}
+    assert begins_alike(later, later, NOW)
+    assert not begins_alike(without, later, NOW)
+    assert not begins_alike(later, without, NOW), "it is to begin now"
+    assert begins_alike({**later, "StartDate": NOW}, without, NOW), "it has begun"
+
+
+def test_no_data_sets_schedule_has_the_name_of_a_tenants() -> None:
+    (own_of_acme,) = schedules_of(replace(tenant(), data_sets={"churn": own("rate(1 day)")}), DEPLOYMENT, NOW)
+    digest = own_of_acme["Name"].rpartition(".")[2]
+    other = replace(tenant(f"acme-{digest}"[:24]), retrain_schedule="rate(1 day)")
+    assert own_of_acme["Name"] != schedules_of(other, DEPLOYMENT, NOW)[0]["Name"]
+
+
+def test_a_stored_schedule_that_cannot_be_read_names_its_data_set() -> None:
+    broken = replace(tenant(), data_sets={"churn": own("cron(0 3 LW * ? *)")})
+    with pytest.raises(Refused, match="the schedule of churn: "):
+        schedules_of(broken, DEPLOYMENT, NOW)
 
 
 def test_what_is_sent_to_the_scheduler_is_what_its_api_takes() -> None:

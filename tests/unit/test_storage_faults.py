@@ -214,6 +214,7 @@ def test_a_retraining_of_a_thousand_data_sets_is_asked_for_one_by_one() -> None:
     [
         (True, {"b"}, ["a", "c"]),
         (True, {"a", "b", "c"}, []),
+        (True, {"b", "ended", "to come"}, ["a", "c"]),
         (False, {"b"}, ["a", "b", "c"]),
     ],
 )
@@ -221,7 +222,11 @@ def test_the_tenants_schedule_is_not_for_data_sets_with_one_of_their_own(
     is_scheduled: bool, own: set[str], expected: list[str]
 ) -> None:
     daily = replace(tenant().settings, schedule="rate(1 day)")
-    harness = Harness(tenants=(tenant(data_sets=dict.fromkeys(own, daily)),))
+    others = {"ended": "rate(1 day) until 2026-01-01", "to come": "rate(1 day) from 2099-01-01"}
+    data_sets = {name: replace(daily, schedule=others.get(name, daily.schedule)) for name in own}
+    # One that has ended, or not begun, leaves its data set to the tenant's schedule.
+    data_sets |= {name: data_sets[other] for name, other in zip("ac", others, strict=True) if other in own}
+    harness = Harness(tenants=(tenant(data_sets=data_sets),))
     harness.retrainings.arrive = lambda _: None
     harness.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in "abc"}
     asked = RetrainingAsked(

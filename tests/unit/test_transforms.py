@@ -516,7 +516,7 @@ def test_a_transform_without_a_pipeline_fails_and_does_not_wait_for_ever() -> No
     ("entry", "reason"),
     [
         ({"transform": "rate(1 day)"}, "belongs to a data set"),
-        ({"data_sets": {"churn": {"transform": "daily"}}}, "'daily' is not a valid schedule"),
+        ({"data_sets": {"churn": {"transform": "daily"}}}, "'daily' is not a schedule"),
     ],
 )
 def test_a_schedule_belongs_to_a_data_set_and_is_one_that_scheduler_takes(

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 
 from trainyard.contracts.events import Envelope, Event, Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
-from trainyard.domain.arrivals import SCHEDULED, RetrainingAsked, TransformAsked, UploadArrived
+from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
 
@@ -59,6 +59,8 @@ class RetrainingDetail(Event):
     data_set: str | None = Field(default=None, min_length=1, max_length=63)
     """None asks for every data set of the tenant."""
     reason: str = Field(default="", max_length=256)
+    scheduled: bool = False
+    """Whether it is for those data sets alone that have no schedule of their own."""
     ready_by: Moment | None = None
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
@@ -88,7 +90,7 @@ class RetrainingRequested(Envelope):
             ready_by=self.detail.ready_by,
             priority=self.detail.priority,
             overrides=self.detail.overrides.to_overrides() if self.detail.overrides else None,
-            is_scheduled=self.detail.reason == SCHEDULED,
+            is_scheduled=self.detail.scheduled,
         )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -25,7 +25,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
-from trainyard.domain.schedules import check_is_due, parse_schedule
+from trainyard.domain.schedules import parse_schedule
 from trainyard.domain.serving import (
     Approval,
     Isolation,
@@ -48,7 +48,7 @@ _AlgorithmName = Annotated[str, Field(pattern=ALGORITHM_NAME)]
 def _schedule_or_none(text: str | None) -> str | None:
     if text:
         try:
-            check_is_due(parse_schedule(text), datetime.now(UTC))
+            parse_schedule(text)
         except Refused as refusal:
             raise ValueError(str(refusal)) from None
     return text

@@ -30,10 +30,6 @@ class UploadArrived:
     content: Content
 
 
-SCHEDULED = "schedule"
-"""The reason that a schedule gives."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingAsked:
     """Somebody asked to train again; `data_set` None stands for all of the tenant's."""

@@ -18,6 +18,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Tenant
 from trainyard.domain.windows import zone_of
 
 LENGTH_MAX = 256
@@ -26,7 +27,7 @@ WITHIN_MINUTES = 15
 WITHIN_MINUTES_MAX = 1440
 HORIZON = timedelta(days=366 * 30)
 """What is not due in so long never is: the rarest, a certain day of the week on 29 February, comes in 28 years."""
-YEARS = range(1970, 2200)
+YEARS, MOMENTS = range(1970, 2200), range(2000, 2200)
 LOOKED_AT = 100
 """Times of a schedule of which the distances are looked at."""
 
@@ -66,28 +67,29 @@ class Schedule:
     def has_ended(self, now: datetime) -> bool:
         return self.ends is not None and self.ends <= now
 
+    def is_on(self, now: datetime) -> bool:
+        """Tell whether it has begun, and not ended."""
+        return (self.begins is None or self.begins <= now) and not self.has_ended(now)
+
     def due(self, since: datetime) -> Iterator[datetime]:
         """Yield the times after `since` at which it is due, in order, in UTC; within the horizon.
 
-        Those of a rate are counted from `since`, or from when it begins: when it was made is not known here.
+        Those of a rate are counted from when it begins; without that from `since`, as it is not known here when
+        EventBridge got it.
         """
-        first = max(since, self.begins - timedelta(microseconds=1)) if self.begins else since
         last = min(since + HORIZON, self.ends) if self.ends else since + HORIZON
-        for at in self._times(first):
-            if at >= last:
-                return
-            if at > since:
-                yield at
-
-    def _times(self, since: datetime) -> Iterator[datetime]:
-        rate = self.every
-        if rate is None:
-            yield from _cron_of(self.expression[5:-1]).times(since, ZoneInfo(self.zone))
+        begins = self.begins - timedelta(microseconds=1) if self.begins else since
+        every = self.every
+        if every is None:
+            cron = _cron_of(self.expression[5:-1])
+            yield from cron.times(max(since, begins), last, ZoneInfo(self.zone))
             return
-        at = self.begins if self.begins and self.begins > since else since + rate
-        while True:
+        at = since + every
+        if self.begins is not None:
+            at = self.begins + max(0, (since - self.begins) // every + 1) * every
+        while at < last:
             yield at
-            at += rate
+            at += every
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,15 @@ class _Cron:
     years: frozenset[int]
     is_on: DayTest
 
-    def times(self, since: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-        """Yield the times after `since`, in order, in UTC."""
+    def times(self, since: datetime, last: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+        """Yield the times after `since` and before `last`, in order, in UTC."""
         day = since.astimezone(zone).date() - timedelta(days=1)
-        last = (since + HORIZON).date()
-        while day <= last:
+        while day <= last.date() + timedelta(days=1):
             if day.year not in self.years or day.month not in self.months:
                 day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
                 continue
             if self.is_on(day):
-                yield from (at for at in sorted(self._of_day(day, zone)) if at > since)
+                yield from (at for at in sorted(self._of_day(day, zone)) if since < at < last)
             day += timedelta(days=1)
 
     def _of_day(self, day: date, zone: ZoneInfo) -> Iterator[datetime]:
@@ -125,12 +126,14 @@ def parse_schedule(text: str) -> Schedule:
     if match is None:
         raise Refused(f"{text[:LENGTH_MAX]!r} is not a schedule: use {FORM}")
     zone = match["zone"] or "UTC"
+    if zone.startswith(("posix", "right/")) or zone in ("localtime", "Factory"):
+        raise Refused(f"{zone!r} is not a time zone such as Europe/Zurich")
     clock = zone_of(zone)
     within = int(match["within"]) if match["within"] else WITHIN_MINUTES
     if within > WITHIN_MINUTES_MAX:
         raise Refused(f"within {within} minutes is more than {WITHIN_MINUTES_MAX}, which is a day")
     schedule = Schedule(
-        expression=f"{match['kind']}({match['fields']})",
+        expression=f"{match['kind']}({match['fields'] if match['kind'] == 'rate' else match['fields'].upper()})",
         zone=zone,
         begins=_moment(match["begins"], clock),
         ends=_moment(match["ends"], clock),
@@ -143,6 +146,11 @@ def parse_schedule(text: str) -> Schedule:
     else:
         _rate_of(match["fields"])
     return schedule
+
+
+def scheduled_by_themselves(tenant: Tenant, now: datetime) -> frozenset[str]:
+    """Return the data sets that a schedule of their own is on for now: the tenant's is not for them."""
+    return frozenset(name for name, text in tenant.own_schedules.items() if parse_schedule(text).is_on(now))
 
 
 def check_is_due(schedule: Schedule, now: datetime) -> None:
@@ -175,8 +183,11 @@ def _moment(text: str | None, zone: ZoneInfo) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
-    except (ValueError, OverflowError):
+        at = datetime.fromisoformat(text)
+        if at.year not in MOMENTS:
+            raise ValueError(text)
+        return at.replace(tzinfo=zone).astimezone(UTC)
+    except ValueError:
         raise Refused(f"{text!r} is not a date or time such as 2026-12-01 or 2026-12-01T06:00") from None
 
 
@@ -213,13 +224,21 @@ def _numbers(text: str, allowed: range, what: str, names: tuple[str, ...] = (), 
                 if span == "*" or (slash and not dash)
                 else _number(end if dash else begin, names, first)
             )
-            by = int(step) if slash else 1
+            by = _number(step, (), 0) if slash else 1
         except ValueError:
             raise Refused(f"{part!r} is not valid among {what}: use *, 5, 1-5 or 0/15") from None
-        if low not in allowed or high not in allowed or low > high or by < 1:
+        if low not in allowed or high not in allowed or low > high or not 1 <= by <= len(allowed):
             raise Refused(f"{part!r} is not valid among {what}, which go from {allowed[0]} to {allowed[-1]}")
         numbers |= set(range(low, high + 1, by))
     return numbers
+
+
+def _one(text: str, allowed: range, what: str, names: tuple[str, ...] = (), first: int = 0) -> int:
+    """Return the only number that a text names."""
+    numbers = _numbers(text, allowed, what, names, first)
+    if len(numbers) != 1:
+        raise Refused(f"{text!r} is not valid among {what}: give one")
+    return numbers.pop()
 
 
 def _number(text: str, names: tuple[str, ...], first: int) -> int:
@@ -236,7 +255,7 @@ def _on_days(text: str) -> DayTest:
     if text == "L":
         return lambda day: day.day == _last_day(day)
     if text.endswith("W"):
-        (number,) = _numbers(text[:-1], range(1, 32), "days of the month")
+        number = _one(text[:-1], range(1, 32), "days of the month with W")
         return lambda day: day == _nearest_working_day(day, number)
     numbers = _numbers(text, range(1, 32), "days of the month")
     return lambda day: day.day in numbers
@@ -260,11 +279,12 @@ def _on_weekdays(text: str) -> DayTest:
     of a month, `2#1` for its first Monday."""
     what = "days of the week"
     if text.endswith("L"):
-        (last,) = _numbers(text[:-1] or "7", range(1, 8), what, _DAYS, 1)
+        last = _one(text[:-1] or "7", range(1, 8), f"{what} with L", _DAYS, 1)
         return lambda day: _weekday(day) == last and day.day > _last_day(day) - 7
     if "#" in text:
         name, _, which = text.partition("#")
-        (number,), (nth,) = _numbers(name, range(1, 8), what, _DAYS, 1), _numbers(which, range(1, 6), what)
+        number = _one(name, range(1, 8), f"{what} before #", _DAYS, 1)
+        nth = _one(which, range(1, 6), f"{what} after #")
         return lambda day: _weekday(day) == number and (day.day - 1) // 7 + 1 == nth
     numbers = _numbers(text, range(1, 8), what, _DAYS, 1)
     return lambda day: _weekday(day) in numbers

@@ -12,7 +12,13 @@ from trainyard.adapters.aws.absence import is_absent, looked_up
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.deployment_names import DeploymentNames, Document
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.schedules import names_of_schedules, remove_schedules, schedules_of
+from trainyard.adapters.aws.schedules import (
+    begins_alike,
+    names_of_schedules,
+    remove_schedules,
+    schedules_of,
+    schedules_over,
+)
 from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import README
 from trainyard.domain.tenants import RoleState, Tenant
@@ -179,12 +185,31 @@ class AwsProvisioning:
         scheduler, wanted = client("scheduler"), schedules_of(tenant, self._deployment, datetime.now(UTC))
         for schedule in wanted:
             made = _create(lambda s=schedule: scheduler.create_schedule(**s), exists={"ConflictException"})  # type: ignore[misc]
-            if not made:
+            # A rate begins anew when its schedule is updated: one that is as it is to be stays as it is.
+            if not made and not self._is_as(schedule):
                 with translated():
                     scheduler.update_schedule(**schedule)
         names = {schedule["Name"] for schedule in wanted}
         absent = [name for name in names_of_schedules(tenant) + names_of_schedules(before) if name not in names]
         remove_schedules(dict.fromkeys(absent), self._deployment.schedule_group)
+
+    def _is_as(self, wanted: dict[str, Any]) -> bool:
+        """Tell whether a schedule is due when it is to be, and asks for what it is to ask for."""
+        present = self._schedule(wanted["Name"])
+        target = present.get("Target", {}) if present else {}
+        named = ("Arn", "RoleArn", "Input", "EventBridgeParameters")
+        if present is None or _when(present) != _when(wanted):
+            return False
+        if not begins_alike(present, wanted, datetime.now(UTC)):
+            return False
+        return all(target.get(name) == wanted["Target"][name] for name in named)
+
+    def _schedule(self, name: str) -> dict[str, Any] | None:
+        group = self._deployment.schedule_group
+        schedule: dict[str, Any] | None = looked_up(
+            lambda: client("scheduler").get_schedule(Name=name, GroupName=group)
+        )
+        return schedule
 
     # --- drift ------------------------------------------------------------------------------------------------
 
@@ -244,17 +269,15 @@ class AwsProvisioning:
         return [finding for finding, holds in checks.items() if not holds]
 
     def _schedule_drifts(self, tenant: Tenant) -> list[str]:
-        schedules = schedules_of(tenant, self._deployment, datetime.now(UTC))
-        wanted = {each["Name"]: _when(each) for each in schedules}
+        now = datetime.now(UTC)
+        wanted = {each["Name"]: _when(each) for each in schedules_of(tenant, self._deployment, now)}
+        over = {each["Name"]: _when(each) for each in schedules_over(tenant, self._deployment, now)}
         drifts: list[str] = []
         for name in names_of_schedules(tenant):
-            schedule = looked_up(
-                lambda name=name: client("scheduler").get_schedule(  # type: ignore[misc]
-                    Name=name, GroupName=self._deployment.schedule_group
-                )
-            )
+            schedule = self._schedule(name)
             present = _when(schedule) if schedule else None
-            if present != wanted.get(name):
+            # One that is not due any more is deleted by EventBridge, sooner or later.
+            if present != wanted.get(name) and not (name in over and present in (None, over[name])):
                 drifts.append(f"the schedule {name} is {present}, not {wanted.get(name)}")
         return drifts
 

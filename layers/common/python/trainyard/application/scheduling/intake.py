@@ -29,6 +29,7 @@ from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Overrides, RequestKind, Submission, rejected
+from trainyard.domain.schedules import scheduled_by_themselves
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.domain.transforms import FOLDER, StoredRows, check_model, transform_id, transform_revision
 from trainyard.persistence.arrival_limits import ArrivalLimits
@@ -238,7 +239,7 @@ class Intake:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
         # 2. Split a retraining of all data sets into one message each, whatever their number.
         if isinstance(arrival, RetrainingAsked) and arrival.data_set is None:
-            spread = self._spread(arrival)
+            spread = self._spread(arrival, now)
             if spread is not None:
                 return [spread]
         # 3. What is to be trained on?
@@ -258,7 +259,7 @@ class Intake:
                 judged.append(self._reject(candidate, refusal, now))
         return judged
 
-    def _spread(self, asked: RetrainingAsked) -> Judgement | None:
+    def _spread(self, asked: RetrainingAsked, now: datetime) -> Judgement | None:
         """Ask for each of a tenant's data sets by itself; None when it has none. Idempotent: each is named by the
         event that asked for all. Raises Malformed for more than can be asked for at once.
         """
@@ -266,8 +267,8 @@ class Intake:
         names = self.data_sets.names(tenant)
         if not names:
             return None
-        others = [name for name in names if not (asked.is_scheduled and name in tenant.own_schedules)]
-        self.retrainings.ask([replace(asked, data_set=name) for name in others])
+        own = scheduled_by_themselves(tenant, now) if asked.is_scheduled else frozenset()
+        self.retrainings.ask([replace(asked, data_set=name) for name in names if name not in own])
         return Judgement(verdict=Verdict.SPREAD, tenant_id=tenant.tenant_id, tier=tenant.tier)
 
     def _tenant(self, tenant_id: str) -> Tenant:

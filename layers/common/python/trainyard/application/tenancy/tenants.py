@@ -419,6 +419,8 @@ def _with_changes(
             after.pop(name, None)
         else:
             after[name] = changed(after.get(name, settings), given)
+            if name not in data_sets and after[name] == settings:
+                del after[name]  # it has nothing of its own
     if len(after) > DATA_SETS_MAX and len(after) > len(data_sets):
         raise Refused(f"at most {DATA_SETS_MAX} data sets can have settings of their own: remove those of another")
     return after
