@@ -685,7 +685,7 @@ def test_a_name_that_is_taken_and_bad_wishes_are_refused(
     for wish, reason in (
         (("ACME", "--tier", "basic", "--target", "y"), "is not a valid tenant id"),
         (("gold", "--tier", "gold", "--target", "y"), "there is no tier 'gold'; the policy has basic"),
-        (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is not a valid schedule"),
+        (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is not a schedule: use rate"),
         (("x", "--tier", "basic", "--target", "y", "--data-set", "sales"), "write NAME:KEY=VALUE"),
     ):
         capsys.readouterr()
