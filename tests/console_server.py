@@ -1,17 +1,13 @@
 """The console and the HTTP API on loopback, over memory: for what the local cloud would take long for."""
 
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
-
 from tests.http_api import Api, wsgi
+from tests.loopback import listening
 from tests.unit.test_functions import Context, load
-
-Application = Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]
 
 
 class ConsoleServer:
@@ -47,20 +43,8 @@ class ConsoleServer:
         return [b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()]
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
 def serving(server: ConsoleServer) -> Iterator[ConsoleServer]:
     """Let it listen on loopback."""
-    http = make_server("127.0.0.1", 0, server, request_handler=_Quiet)
-    server.address = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with listening(server) as server.address:
         yield server
-    finally:
-        http.shutdown()
-        thread.join()

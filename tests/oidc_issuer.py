@@ -5,14 +5,13 @@ Sources: OpenID Connect Core 1.0, section 3.1; RFC 6749, sections 4.1 and 6; RFC
 
 import hashlib
 import json
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from tests.loopback import listening
 
 SHARED = [("Access-Control-Allow-Origin", "*")]
 NEEDED = ("response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge")
@@ -109,21 +108,9 @@ class Issuer:
         return "200 OK", {}
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
 def issuing() -> Iterator[Issuer]:
     """Let it listen on loopback."""
     issuer = Issuer()
-    http = make_server("127.0.0.1", 0, issuer, request_handler=_Quiet)
-    issuer.address = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with listening(issuer) as issuer.address:
         yield issuer
-    finally:
-        http.shutdown()
-        thread.join()
