@@ -20,6 +20,7 @@ from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, RequestKind, State
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import progress
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 
@@ -207,6 +208,9 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         "needs_usd": explanation.needs_usd,
         "budgets": [asdict(account) for account in explanation.accounts],
         "last_passes": passes,
+        "asked_by": list(request.triggers),
+        "uploads": request.collected.files,
+        "due_at": request.due_at,
     }
     if explanation.reason is None:
         served = _served(deployment, request)
@@ -220,6 +224,9 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         ("waiting since", _clock(request.arrived_at)),
         *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
         *(("SageMaker's limit", _throttled(*limit)) for limit in (explanation.throttled,) if limit),
+        ("asked by", ", ".join(request.triggers) or request.cause.value),
+        *(("uploads", f"{files} in one training") for files in (request.collected.files,) if files > 1),
+        *(("collects", line) for line in _collecting(deployment, request)),
         ("reason", explanation.reason.value),
         ("would unblock it", explanation.cure),
         (
@@ -235,6 +242,14 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         *((f"pass at {record['at']}", record["reason"]) for record in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
+
+
+def _collecting(deployment: Deployment, request: Request) -> Iterator[str]:
+    """Yield how far the uploads of a request are from what is enough for a training, while it waits for that."""
+    tenant = deployment.tenants.get(request.tenant_id) if request.collects else None
+    if tenant is not None:
+        so_far = progress(request.collected, tenant.settings_for(request.data_set).retraining)
+        yield f"{so_far}; trained at {_clock(request.due_at)} all the same" if so_far else _clock(request.due_at)
 
 
 def _served(deployment: Deployment, request: Request) -> str | None:

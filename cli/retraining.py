@@ -23,6 +23,7 @@ from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.requests import Cause, Request, RequestKind, State
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import Tenant
 
 NAMED_MAX = 20
@@ -35,7 +36,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
     """Ask for a training of one data set of a tenant, or of all."""
     tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
-    detail: dict[str, Any] = {"reason": "requested on the command line"}
+    detail: dict[str, Any] = {"trigger": Trigger.PERSON.value, "force": arguments.force}
     if arguments.data_set:
         check_data_set(arguments.data_set)
         _check_has_data(deployment, tenant, arguments.data_set)
@@ -101,7 +102,12 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
         return _would_retry(requests, targets)
     now, events = datetime.now(UTC), {}
     for number, request in enumerate(targets, start=1):
-        detail: dict[str, Any] = {"reason": "retried on the command line", "data_set": request.data_set}
+        # It may have failed on data on which an earlier request trained.
+        detail: dict[str, Any] = {
+            "trigger": Trigger.PERSON.value,
+            "force": True,
+            "data_set": request.data_set,
+        }
         if request.overrides is not None:
             detail["overrides"] = overrides_values(request.overrides)
         events[_ask(deployment, request.tenant_id, detail)] = request.tenant_id

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.machines import run
@@ -18,6 +20,8 @@ from cli.values import hyperparameter
 from cli.waiting import awaited
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.adapters.aws.deployment_names import Purpose
+from trainyard.contracts.events import explain
+from trainyard.contracts.retraining import RetrainingValues
 from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.arrivals import check_file_name
 from trainyard.domain.errors import Refused
@@ -184,8 +188,16 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
         entry["serving"] = _serving(arguments.serving)
     if given.get("data_set"):
         entry["data_sets"] = dict(_data_set(text) for text in arguments.data_set)
-    if given.get("schedule"):
-        entry["data_set_changes"] = dict(_own_schedule(text) for text in arguments.schedule)
+    changes: dict[str, dict[str, Any]] = {}
+    for name, change in map(_own_schedule, given.get("schedule") or ()):
+        changes.setdefault(name, {}).update(change)
+    for name, rules in map(_retraining, given.get("retraining") or ()):
+        if name:
+            changes.setdefault(name, {})["retraining"] = rules
+        else:
+            entry["retraining"] = rules
+    if changes:
+        entry["data_set_changes"] = changes
     return entry
 
 
@@ -291,6 +303,26 @@ def _own_schedule(text: str) -> tuple[str, dict[str, str]]:
             "nothing after = the data set follows the tenant's schedule again"
         )
     return name, {"schedule": _due(schedule.strip())}
+
+
+def _retraining(text: str) -> tuple[str, dict[str, str]]:
+    """Return a data set, "" for the tenant, and its rules."""
+    name, colon, rest = text.partition(":")
+    if not colon or "=" in name:
+        name, rest = "", text
+    pairs = [part.partition("=") for part in rest.split(",")] if rest else []
+    rules = {key.strip(): value.strip() for key, _, value in pairs}
+    wrong = [key for key, value in rules.items() if key not in RetrainingValues.model_fields or not value]
+    if wrong:
+        raise Refused(
+            f"--retraining {text!r}: {wrong[0]!r} is no rule with a value: write [NAME:]KEY=VALUE,… with keys "
+            f"{', '.join(RetrainingValues.model_fields)}, for example churn:files=10,interval_minutes=60"
+        )
+    try:
+        RetrainingValues.model_validate(rules)
+    except ValidationError as error:
+        raise Refused(f"--retraining {text!r}: {explain(error)}") from None
+    return name, rules
 
 
 def _data_set(text: str) -> tuple[str, dict[str, Any]]:

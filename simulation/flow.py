@@ -23,6 +23,7 @@ from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.scheduling import Plan
 from trainyard.domain.windows import LOOK_BACK
 from trainyard.persistence.run_history import keep_ratio, past_key, ratios_key, remember
+from trainyard.persistence.store import Write
 
 MB = 1024 * 1024
 
@@ -135,7 +136,7 @@ class Flow:
         run = PastRun(int(job.seconds), int(job.seconds), Decimal(0), request.data_bytes, request.profile)
         (ratios,) = self.scheduler.tables.store.get(ratios_key(request.tier))
         expected = request.expected.seconds if request.expected else 0
-        writes = [
+        writes: list[Write] = [
             remember(key, [run], item),
             *([keep_ratio(request.tier, job.seconds, expected, ratios)] if expected else []),
         ]

@@ -24,7 +24,7 @@ from testing.memory_ports import (
 )
 from testing.memory_store import MemoryStore
 from testing.service import Service, scheduler_over
-from trainyard.application.ports import InputData
+from trainyard.application.ports import AT_ONCE, InputData
 from trainyard.application.scheduling.dispatch import PassRecord, PassReport
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Arrival, Verdict
@@ -493,7 +493,7 @@ class Simulator:
 
     # --- ports that the simulator implements ----------------------------------------------------------------
 
-    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+    def ask(self, asked: Sequence[RetrainingAsked], *, spread: timedelta = AT_ONCE) -> None:
         """Let the retrainings of all data sets arrive one by one."""
         for one in asked:
             self.uploads.send(one)

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from testing.memory_store import MemoryStore
-from trainyard.application.ports import ExecutionReport, InputData
+from trainyard.application.ports import AT_ONCE, ExecutionReport, InputData
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.model_versions import ModelVersion
@@ -15,6 +15,7 @@ from trainyard.domain.receipts import Prospect, progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
 from trainyard.domain.transforms import Plan, StoredRows, plan_folder
+from trainyard.domain.unchanged import data_digest
 from trainyard.persistence.bell import Hint
 from trainyard.persistence.tenants import tenant_item, tenant_key
 
@@ -103,7 +104,7 @@ class MemoryRetrainings:
         self.asked: list[RetrainingAsked] = []
         self.arrive: Callable[[RetrainingAsked], object] = lambda _: None
 
-    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+    def ask(self, asked: Sequence[RetrainingAsked], *, spread: timedelta = AT_ONCE) -> None:
         for one in asked:
             self.asked.append(one)
             self.arrive(one)
@@ -138,21 +139,49 @@ class MemoryDataSets:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], list[Content]] = {}
+        self.hashes: dict[str, str] = {}
+        """Entity tag → SHA-256."""
+        self.manifests: dict[str, tuple[str, ...]] = {}
+        """Entity tag of a manifest → the files that it lists."""
+        self.rows: dict[str, int] = {}
+        """Entity tag → number of rows."""
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
         objects = self.objects.get((tenant.tenant_id, data_set), [])
         return objects[-1] if objects else None
+
+    def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
+        if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:
+            return data_digest([(content.etag, content.size_bytes)])
+        stored = self.objects.get((tenant.tenant_id, data_set), [])
+        return data_digest((each.etag, each.size_bytes) for each in stored)
+
+    def sha256_of(self, content: Content) -> str | None:
+        return self.hashes.get(content.etag)
+
+    def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
+        folder = f"{tenant.root}incoming/{data_set}/"
+        stored = {each.key.removeprefix(folder) for each in self.objects.get((tenant.tenant_id, data_set), [])}
+        return [name for name in names if name not in stored]
+
+    def read_manifest(self, content: Content) -> tuple[str, ...]:
+        return self.manifests[content.etag]
+
+    def rows_in(self, content: Content) -> int:
+        return self.rows.get(content.etag, 0)
 
     def names(self, tenant: Tenant) -> list[str]:
         return sorted(data_set for owner, data_set in self.objects if owner == tenant.tenant_id)
 
     def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            return InputData(request.content.size_bytes)
+            content = request.content
+            return InputData(content.size_bytes, digest=data_digest([(content.etag, content.size_bytes)]))
         objects = self.objects.get((tenant.tenant_id, request.data_set), [])
         if not objects:
             raise Refused(f"there is no data left under incoming/{request.data_set}/")
-        return InputData(sum(content.size_bytes for content in objects))
+        digest = data_digest((content.etag, content.size_bytes) for content in objects)
+        return InputData(sum(content.size_bytes for content in objects), digest=digest)
 
 
 class MemoryRows:

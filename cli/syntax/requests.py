@@ -84,6 +84,7 @@ RETRAIN = Command(
         multiple=True,
         help="Of this training alone; may be repeated.",
     ),
+    flag("--force", help="Train although neither data nor settings have changed since the last training."),
     WAIT,
     help="Request a new training on the data already uploaded.",
     examples=[

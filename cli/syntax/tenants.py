@@ -69,6 +69,14 @@ SETTINGS = (
         "With nothing after =, it has no schedule of its own any more.",
     ),
     option(
+        "--retraining",
+        multiple=True,
+        metavar="[NAME:]KEY=VALUE,…",
+        help="When data sets train, or the one of a name: enough uploads (files, megabytes, rows, closed_by), "
+        "waits (quiet_minutes, delay_max_minutes, interval_minutes, between), and what trains again by itself "
+        "(age_max_days, retry_hours). It replaces the rules before; nothing after NAME: for none.",
+    ),
+    option(
         "--kms-key",
         metavar="ARN",
         help="The tenant's own KMS key for its results; a key in this account needs the tag trainyard:lend=STACK.",
@@ -127,7 +135,11 @@ TENANT = Group(
         *SETTINGS,
         flag("--clear-hyperparameters", help="Remove the tenant's hyperparameters, except those given here."),
         help="Change a tenant's training settings, schedule, limits, key or account; the rest is unchanged.",
-        examples=['trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500'],
+        examples=[
+            'trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500',
+            "trainyard tenant update acme --retraining churn:files=10,interval_minutes=60",
+            "trainyard tenant update acme --retraining 'between=22:00-06:00 Europe/Zurich,age_max_days=30'",
+        ],
     ),
     Command(
         "move",

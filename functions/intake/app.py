@@ -20,9 +20,13 @@ NEEDED_MILLIS = 20_000
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer which messages must be delivered again; for the timer, look for uploads without an event."""
+    """Answer which messages must be delivered again; for the timers, look for uploads without an event, and for
+    trainings that are due.
+    """
     if event.get("source") == "sweep":
         return sweep(context)
+    if event.get("source") == "retraining watch":
+        return watch(context)
     bodies = {record["messageId"]: record["body"] for record in event["Records"]}
     failed: dict[str, Exception] = {}
     for message_id, result in receive(bodies).items():
@@ -45,6 +49,22 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
     count("UploadsWithoutEvent", len(swept.recovered))
     count("UploadSweepsFailed", len(swept.failed))
     return {"found": len(swept.recovered), "tenants": swept.tenants, "objects": swept.objects}
+
+
+def watch(context: LambdaContext) -> dict[str, Any]:
+    """Ask for the trainings that are due and that no event has asked for."""
+    watched = bootstrap.retraining_watch().run(
+        datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
+    for asked in watched.asked:
+        extra = {"tenant_id": asked.tenant_id, "data_set": asked.data_set, "trigger": asked.trigger.value}
+        logger.info("training asked for that no event has asked for", extra=extra)
+    for tenant_id, detail in watched.failed.items():
+        logger.warning("the search for due trainings failed", extra={"tenant_id": tenant_id, "detail": detail})
+    logger.info("looked for due trainings", extra={"tenants": watched.tenants})
+    count("RetrainingsDue", len(watched.asked))
+    count("RetrainingWatchesFailed", len(watched.failed))
+    return {"asked": len(watched.asked), "tenants": watched.tenants}
 
 
 def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
@@ -93,6 +113,8 @@ def report(judgement: Judgement) -> None:
     }
     logger.info("arrival judged", extra={name: value for name, value in extra.items() if value is not None})
     count("Arrivals", Tier=judgement.tier, Verdict=judgement.verdict.value)
+    if judgement.verdict is Verdict.LEFT_OUT:
+        count("RetrainingsLeftOut", Tier=judgement.tier)
     if judgement.verdict is Verdict.DEFERRED:
         count("UploadsDeferred")
     if judgement.kind is not None:

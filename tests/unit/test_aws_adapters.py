@@ -271,7 +271,7 @@ def test_a_manifest_names_the_one_object_and_not_its_neighbour(aws: Any) -> None
     for name in ("data.csv", "data.csv.bak"):
         aws.put_object(Bucket=BUCKET, Key=f"incoming/churn/{name}", Body=b"x" * 10)
     asked = request(1, data_set="churn")
-    assert S3DataSets().write_manifest(tenant(), asked) == (10, b"x" * 10), "what lies there now"
+    assert S3DataSets().write_manifest(tenant(), asked)[:2] == (10, b"x" * 10), "what lies there now"
     body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
     assert json.loads(body) == [{"prefix": f"s3://{BUCKET}/incoming/churn/"}, "data.csv"]
 
@@ -281,9 +281,9 @@ def test_the_first_bytes_of_one_object_come_with_its_size_unless_only_the_run_ma
 ) -> None:
     asked = request(1, data_set="churn")
     aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"%PDF-1.7 " * 10)
-    assert S3DataSets().write_manifest(tenant(), asked) == (90, b"%PDF-1.7 " * 10)
+    assert S3DataSets().write_manifest(tenant(), asked)[:2] == (90, b"%PDF-1.7 " * 10)
     aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"")
-    assert S3DataSets().write_manifest(tenant(), asked) == (0, b"")
+    assert S3DataSets().write_manifest(tenant(), asked)[:2] == (0, b"")
 
     class Encrypted:
         """S3 whose objects are encrypted with a key that the scheduler may not use."""
@@ -296,7 +296,7 @@ def test_the_first_bytes_of_one_object_come_with_its_size_unless_only_the_run_ma
 
     aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"12345")
     monkeypatch.setattr(storage, "client", lambda *_, **__: Encrypted())
-    assert S3DataSets().write_manifest(tenant(), asked) == (5, b"")
+    assert S3DataSets().write_manifest(tenant(), asked)[:2] == (5, b"")
 
 
 def test_an_archived_object_is_no_data_that_a_run_could_read(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +324,7 @@ def test_each_upload_that_is_trained_on_is_looked_at_by_its_version(aws: Any) ->
     for version, first in zip(put, (b"%PDF-1.7", b"a,b\n1,2\n"), strict=True):
         one = content(version_id=version, size_bytes=len(first), bucket=BUCKET)
         asked = request(1, data_set="churn", content=one, alone=True)
-        assert S3DataSets().write_manifest(tenant(), asked) == (len(first), first)
+        assert S3DataSets().write_manifest(tenant(), asked)[:2] == (len(first), first)
 
 
 def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> None:
@@ -334,7 +334,7 @@ def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> No
     aws.put_object(Bucket=BUCKET, Key="incoming/churn2/other.csv", Body=b"x")
     settings = TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX)
     whole, asked = tenant(settings=settings), request(1, data_set="churn")
-    assert S3DataSets().write_manifest(whole, asked) == (15, b"")
+    assert S3DataSets().write_manifest(whole, asked)[:2] == (15, b"")
     body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
     assert json.loads(body)[1:] == ["p/0.csv", "p/1.csv", "p/2.csv"]
     with pytest.raises(Refused, match="no data left"):

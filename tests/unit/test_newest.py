@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.build import NOW, after, content
-from trainyard.domain.newest import KEYS_MAX, Wait, merged, newest, uploads_of, wait_after
+from trainyard.domain.newest import KEYS_MAX, merged, newest, uploads_of
 from trainyard.domain.requests import Content, KeyUploads
+from trainyard.domain.retraining import Waiting, wait_after
 
 QUIET, LONGEST = timedelta(seconds=10), timedelta(seconds=60)
 
@@ -103,21 +104,23 @@ def test_of_very_many_keys_the_latest_are_kept() -> None:
 
 
 def test_an_upload_waits_for_the_quiet_period() -> None:
-    assert wait_after(NOW, quiet_period=QUIET, delay_max=LONGEST) == Wait(NOW, after(10))
+    assert wait_after(NOW, quiet_period=QUIET, delay_max=LONGEST) == Waiting(arrived_at=NOW, due_at=after(10))
 
 
 def test_a_further_upload_prolongs_the_wait_but_keeps_the_place() -> None:
     first = wait_after(NOW, quiet_period=QUIET, delay_max=LONGEST)
-    assert wait_after(after(6), quiet_period=QUIET, delay_max=LONGEST, waiting=first) == Wait(NOW, after(16))
+    assert wait_after(after(6), quiet_period=QUIET, delay_max=LONGEST, waiting=first) == Waiting(
+        arrived_at=NOW, due_at=after(16)
+    )
 
 
 def test_continuous_uploads_train_at_the_latest_after_the_maximum_delay() -> None:
     wait = wait_after(NOW, quiet_period=QUIET, delay_max=LONGEST)
     for seconds in range(5, 60, 5):
         wait = wait_after(after(seconds), quiet_period=QUIET, delay_max=LONGEST, waiting=wait)
-    assert wait == Wait(NOW, after(60))
+    assert wait == Waiting(arrived_at=NOW, due_at=after(60))
 
 
 def test_once_due_it_stays_due() -> None:
-    waiting = Wait(NOW, after(10))
+    waiting = Waiting(arrived_at=NOW, due_at=after(10))
     assert wait_after(after(10), quiet_period=QUIET, delay_max=LONGEST, waiting=waiting) == waiting

@@ -17,6 +17,7 @@ from trainyard.domain.requests import (
     TRANSITIONS,
     Basis,
     Cause,
+    Collected,
     Estimate,
     KeyUploads,
     Outcome,
@@ -59,6 +60,11 @@ EVERYTHING = Request(
             bare=content(version_id=None),
         ),
     ),
+    triggers=("upload", "schedule"),
+    collected=Collected(3, 4, 5),
+    collects=True,
+    keeps_interval=True,
+    basis="data.settings",
     data_bytes=4,
     algorithm="boosting",
     profile="ml.t3.medium ml.m5.large 1 30",
@@ -210,6 +216,7 @@ LASTING = {
         "outcome",
     ),
     *("risk_minutes", "miss_published", "kind", "overrides"),
+    *("triggers", "collected", "collects", "keeps_interval"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

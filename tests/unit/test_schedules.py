@@ -185,7 +185,7 @@ def test_a_tenant_gets_a_schedule_for_itself_and_for_each_data_set_with_its_own(
     of_tenant, of_churn, of_sales = schedules_of(scheduled, DEPLOYMENT, NOW)
     assert [each["Name"] for each in (of_tenant, of_churn, of_sales)] == names_of_schedules(scheduled)
     sent = json.loads(of_tenant["Target"]["Input"])
-    assert sent == {"tenant_id": "acme", "reason": "schedule", "scheduled": True}
+    assert sent == {"tenant_id": "acme", "trigger": "schedule"}
     assert of_tenant["FlexibleTimeWindow"] == {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15}
     assert not {"StartDate", "EndDate"} & of_tenant.keys()
     assert of_churn["ScheduleExpression"] == "cron(0 3 * * ? *)"

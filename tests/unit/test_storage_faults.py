@@ -17,6 +17,7 @@ from trainyard.application.scheduling.intake import Verdict
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import DataUnavailable, Malformed, Refused
 from trainyard.domain.requests import Content, Request, State
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import Tenant, TrainingSettings, TrainOn
 
 BUCKET = "trainyard-t-acme"
@@ -230,7 +231,11 @@ def test_the_tenants_schedule_is_not_for_data_sets_with_one_of_their_own(
     harness.retrainings.arrive = lambda _: None
     harness.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in "abc"}
     asked = RetrainingAsked(
-        account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None, is_scheduled=is_scheduled
+        account_id=ACCOUNT,
+        event_id="e1",
+        tenant_id="acme",
+        data_set=None,
+        trigger=Trigger.SCHEDULE if is_scheduled else Trigger.EVENT,
     )
     assert [judgement.verdict for judgement in harness.receive(asked)] == [Verdict.SPREAD]
     assert [each.data_set for each in harness.retrainings.asked] == expected

@@ -83,8 +83,20 @@ export function show(view, context) {
         control: el("input", { size: "40", autocomplete: "off", spellcheck: "false" }),
         hint: "Applies to this training only: max_iter=200, learning_rate=0.05; others keep their defaults",
       },
+      force: {
+        label: "If nothing has changed",
+        control: select(
+          [
+            ["", "Do not train"],
+            ["yes", "Train all the same"],
+          ],
+          "",
+        ),
+        hint: "Since the last training, neither the data nor the settings",
+      },
     };
-    const submit = (chosen) => postOnce(at`tenants/${tenant}/requests`, { data_set: name, ...overridden(chosen) });
+    const submit = ({ force, ...chosen }) =>
+      postOnce(at`tenants/${tenant}/requests`, { data_set: name, force: force === "yes", ...overridden(chosen) });
     const asked = await ask({ title: `Train ${name} again?`, action: "Train", text, fields, submit });
     if (!asked) return;
     const { request_id: id } = asked;
@@ -139,6 +151,7 @@ export function show(view, context) {
 /** Return the fields of a dialog with the settings of a data set. */
 function settingsFields(present, algorithms) {
   const values = Object.entries(present.hyperparameters ?? {}).map(([name, value]) => `${name}=${value}`);
+  const rules = Object.entries(present.retraining ?? {}).map(([name, value]) => `${name}=${value}`);
   const text = (value) => el("input", { value, size: "40", autocomplete: "off", spellcheck: "false" });
   const choices = [...new Set([...algorithms, present.algorithm].filter(Boolean))];
   return {
@@ -166,6 +179,11 @@ function settingsFields(present, algorithms) {
       control: text(present.schedule ?? ""),
       hint: "rate(1 day), or cron(0 3 * * ? *) Europe/Zurich; empty for the tenant's own schedule, if it has one",
     },
+    retraining: {
+      label: "When it trains",
+      control: text(rules.join(", ")),
+      hint: "name=value, separated by commas: files=10, interval_minutes=60; empty for each upload",
+    },
     priority: {
       label: "Priority",
       control: el("input", {
@@ -188,9 +206,10 @@ function changesOf(present, chosen) {
     hyperparameters: Object.fromEntries(pairs(chosen.hyperparameters)),
     ready_by: chosen.ready_by.trim(),
     schedule: chosen.schedule.trim(),
+    retraining: Object.fromEntries(pairs(chosen.retraining)),
     priority: Number(chosen.priority),
   };
-  const before = { hyperparameters: {}, ready_by: "", schedule: "", priority: 0, ...present };
+  const before = { hyperparameters: {}, ready_by: "", schedule: "", retraining: {}, priority: 0, ...present };
   const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]);
   return Object.fromEntries(Object.entries(next).filter(differs));
 }
@@ -225,7 +244,7 @@ function pairs(text) {
 
 function pair(text) {
   const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(text) ?? [];
-  if (!name) throw new Error(`“${text}” is not name=value. Separate hyperparameters by commas.`);
+  if (!name) throw new Error(`“${text}” is not name=value. Separate them by commas.`);
   if (/^-?[0-9.]+(e-?[0-9]+)?$/i.test(value) && Number.isFinite(Number(value))) return [name, Number(value)];
   return [name, { true: true, false: false }[value] ?? value];
 }

@@ -188,7 +188,8 @@ function facts(request, link) {
   const others = `${link("requests")}?data_set=${encodeURIComponent(request.data_set)}`;
   return figures([
     ["File", object.key, el("small", {}, bytes(object.size_bytes))],
-    ["Cause", receipt.cause],
+    ["Asked by", receipt.asked_by?.join(", ") || receipt.cause],
+    receipt.uploads > 1 ? ["Uploads", `${receipt.uploads} in one training`] : null,
     ["Tier", request.tier],
     request.algorithm ? ["Algorithm", request.algorithm, own(request.overrides)] : null,
     ["Attempts", String(receipt.attempt)],

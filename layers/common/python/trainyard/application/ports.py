@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from trainyard.domain.arrivals import RetrainingAsked
@@ -41,12 +41,16 @@ class TierQueues(Protocol):
         ...
 
 
+AT_ONCE = timedelta(0)
+
+
 class Retrainings(Protocol):
     """The uploads queue, for a retraining of all data sets that is split into one request per data set."""
 
-    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
-        """Send each as a message of its own; raises Throttled when not all were accepted, and all must be sent
-        again."""
+    def ask(self, asked: Sequence[RetrainingAsked], *, spread: timedelta = AT_ONCE) -> None:
+        """Send each as a message of its own, which arrives within `spread`; the same one always after the same
+        time. Raises Throttled when not all were accepted, and all must be sent again.
+        """
         ...
 
 
@@ -82,6 +86,8 @@ class InputData(NamedTuple):
     size_bytes: int
     first_bytes: bytes = b""
     """Of the only object, if they could be read (domain/file_types.py)."""
+    digest: str = ""
+    """Of all objects (domain/unchanged.py, `data_digest`); "" where it is not known."""
 
 
 class DataSets(Protocol):
@@ -91,6 +97,35 @@ class DataSets(Protocol):
         """Return the newest object of a data set that is data, or None when there is none.
 
         Raises Refused when it has more objects than can be listed.
+        """
+        ...
+
+    def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
+        """Return what a training would read now, with `content` as the newest object (domain/unchanged.py,
+        `data_digest`).
+
+        Raises Refused when it has more objects than can be listed.
+        """
+        ...
+
+    def sha256_of(self, content: Content) -> str | None:
+        """Return the SHA-256 of an object of at most COMPARED_BYTES_MAX bytes; None where it cannot be read."""
+        ...
+
+    def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
+        """Return which of some files of a data set's folder are not there, or are empty.
+
+        Raises Refused when it has more objects than can be listed.
+        """
+        ...
+
+    def read_manifest(self, content: Content) -> tuple[str, ...]:
+        """Return the names of the files in an object that ends a batch; raises Refused, naming what is wrong."""
+        ...
+
+    def rows_in(self, content: Content) -> int:
+        """Return how many lines an object has, from its first bytes where it is large; 0 where that says nothing,
+        as of compressed files.
         """
         ...
 

@@ -40,6 +40,9 @@ class TrainingBody(_Body):
         OverridesValues | None,
         Field(description="Of this training alone, in place of the settings of its data set"),
     ] = None
+    force: Annotated[
+        bool, Field(strict=True, description="Train although neither data nor settings have changed")
+    ] = False
 
 
 class QuoteBody(_Body):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.contracts.api import DataSet
 from trainyard.contracts.overrides import AlgorithmName, Hyperparameters
+from trainyard.contracts.retraining import RetrainingValues
 from trainyard.contracts.tenants import Column, Split
 from trainyard.domain.deadlines import parse_ready_by
 from trainyard.domain.errors import Refused
@@ -36,6 +37,9 @@ class SettingsValues(BaseModel):
         str | None, Field(max_length=64, description="`06:00 Europe/Zurich`; empty for no deadline")
     ] = None
     priority: Annotated[int | None, Field(ge=0, le=PRIORITY_MAX, strict=True)] = None
+    retraining: Annotated[
+        RetrainingValues | None, Field(description="In place of all rules that are set; {} for none")
+    ] = None
     schedule: Annotated[
         str | None,
         Field(

@@ -11,9 +11,11 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 
 from trainyard.contracts.events import Envelope, Event, Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
-from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
+from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.arrivals import AlarmRang, RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
+from trainyard.domain.retraining import Trigger
 
 
 class S3Object(Event):
@@ -58,9 +60,12 @@ class RetrainingDetail(Event):
     tenant_id: str = Field(min_length=1, max_length=63)
     data_set: str | None = Field(default=None, min_length=1, max_length=63)
     """None asks for every data set of the tenant."""
+    schema_version: Literal[1] = 1
     reason: str = Field(default="", max_length=256)
-    scheduled: bool = False
-    """Whether it is for those data sets alone that have no schedule of their own."""
+    trigger: Trigger = Trigger.EVENT
+    """What asks; only of events of the service's own."""
+    force: bool = Field(default=False, strict=True)
+    """Whether to train although neither data nor settings have changed."""
     ready_by: Moment | None = None
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
@@ -78,10 +83,11 @@ class RetrainingRequested(Envelope):
     """A schedule, an alarm or an operator requests training again on the existing data."""
 
     detail_type: Literal["Retraining Requested"] = Field(alias="detail-type")
-    source: str
+    source: str = Field(max_length=256)
     detail: RetrainingDetail
 
     def arrived(self) -> RetrainingAsked:
+        is_ours = self.source == APPLICATION_SOURCE
         return RetrainingAsked(
             account_id=self.account,
             event_id=self.id,
@@ -90,7 +96,10 @@ class RetrainingRequested(Envelope):
             ready_by=self.detail.ready_by,
             priority=self.detail.priority,
             overrides=self.detail.overrides.to_overrides() if self.detail.overrides else None,
-            is_scheduled=self.detail.scheduled,
+            trigger=self.detail.trigger if is_ours else Trigger.EVENT,
+            detail=self.detail.reason if is_ours else f"{self.source} {self.detail.reason}",
+            source=self.source,
+            is_forced=self.detail.force,
         )
 
 
@@ -107,7 +116,7 @@ class TransformRequested(Envelope):
     """A schedule or an operator requests predictions of the stored rows of a data set."""
 
     detail_type: Literal["Batch Transform Requested"] = Field(alias="detail-type")
-    source: str
+    source: str = Field(max_length=256)
     detail: TransformDetail
 
     def arrived(self) -> TransformAsked:
@@ -117,8 +126,32 @@ class TransformRequested(Envelope):
             tenant_id=self.detail.tenant_id,
             data_set=self.detail.data_set,
             priority=self.detail.priority,
+            source=self.source,
             is_forced=self.detail.force,
         )
+
+
+class AlarmState(Event):
+    value: str
+
+
+class AlarmDetail(Event):
+    alarm_name: str = Field(alias="alarmName", min_length=1, max_length=255)
+    state: AlarmState
+
+
+class AlarmStateChanged(Envelope):
+    """A CloudWatch alarm has changed its state; the rule passes on only those that ring.
+
+    Source: CloudWatch user guide, "Alarm events and EventBridge".
+    """
+
+    detail_type: Literal["CloudWatch Alarm State Change"] = Field(alias="detail-type")
+    source: Literal["aws.cloudwatch"]
+    detail: AlarmDetail
+
+    def arrived(self) -> AlarmRang:
+        return AlarmRang(account_id=self.account, event_id=self.id, name=self.detail.alarm_name)
 
 
 def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
@@ -128,11 +161,14 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
             "id": asked.event_id,
             "account": asked.account_id,
             "time": now.isoformat(),
-            "source": "trainyard",
+            "source": APPLICATION_SOURCE,
             "detail-type": "Retraining Requested",
             "detail": {
                 "tenant_id": asked.tenant_id,
                 "data_set": asked.data_set,
+                "trigger": asked.trigger.value,
+                "reason": asked.detail[:256],
+                "force": asked.is_forced,
                 "ready_by": asked.ready_by.isoformat() if asked.ready_by else None,
                 "priority": asked.priority,
                 "overrides": overrides_values(asked.overrides),
@@ -141,11 +177,12 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
     )
 
 
-Arrival = Annotated[ObjectCreated | RetrainingRequested | TransformRequested, Field(discriminator="detail_type")]
-_ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested | TransformRequested] = TypeAdapter(Arrival)
+_Event = ObjectCreated | RetrainingRequested | TransformRequested | AlarmStateChanged
+Arrival = Annotated[_Event, Field(discriminator="detail_type")]
+_ARRIVAL: TypeAdapter[_Event] = TypeAdapter(Arrival)
 
 
-def parse_arrival(body: str) -> UploadArrived | RetrainingAsked | TransformAsked:
+def parse_arrival(body: str) -> UploadArrived | RetrainingAsked | TransformAsked | AlarmRang:
     """Return the arrival in an SQS message's body; raises Malformed, naming what is wrong."""
     try:
         return _ARRIVAL.validate_json(body).arrived()

@@ -1,6 +1,6 @@
 """The request as it travels through a tier queue."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -8,6 +8,7 @@ from trainyard.contracts.events import Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, RequestKind, Submission
+from trainyard.domain.retraining import TRIGGER_LENGTH_MAX, TRIGGERS_MAX
 
 
 class ContentMessage(BaseModel):
@@ -39,6 +40,10 @@ class TrainingRequestMessage(BaseModel):
     priority: int = Field(default=0, ge=0, le=PRIORITY_MAX)
     deadline: Moment | None = None
     overrides: OverridesValues | None = None
+    triggers: tuple[Annotated[str, Field(max_length=TRIGGER_LENGTH_MAX)], ...] = Field(
+        default=(), max_length=TRIGGERS_MAX
+    )
+    rows: int = Field(default=0, ge=0, lt=2**53)
     content: ContentMessage
 
 

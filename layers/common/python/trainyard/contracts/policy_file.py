@@ -23,6 +23,7 @@ from trainyard.contracts.policy_instances import (
     check_spot,
 )
 from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartRate, Strict, TierName
+from trainyard.contracts.policy_retraining import RetrainingEntry
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
 from trainyard.contracts.policy_windows import WINDOWS_MAX, WindowEntry, check_windows
 from trainyard.contracts.violations import reason_of
@@ -142,6 +143,7 @@ class PolicyFile(Strict):
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
     algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)
     windows: list[WindowEntry] = Field(default_factory=list, max_length=WINDOWS_MAX)
+    retraining: RetrainingEntry = RetrainingEntry()
     budget_thresholds: list[Annotated[int, Field(ge=1, le=1000, strict=True)]] = Field(
         default=[50, 80, 100], max_length=10
     )

@@ -8,7 +8,16 @@ from typing import Any
 
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind, TypicalQuality
-from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries, Storage, TenantPolicy, TierPolicy
+from trainyard.domain.policy import (
+    AlarmMapping,
+    Budget,
+    BudgetMode,
+    Policy,
+    Retries,
+    Storage,
+    TenantPolicy,
+    TierPolicy,
+)
 from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.windows import Window, when_of
 
@@ -49,6 +58,11 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
         ),
         algorithms=algorithms,
         thresholds=tuple(values["budget_thresholds"]),
+        retraining_sources={name: tuple(ids) for name, ids in values["retraining"]["sources"].items()},
+        alarms=tuple(
+            AlarmMapping(name=entry["name"], tenant_id=entry["tenant"], data_set=entry["data_set"])
+            for entry in values["retraining"]["alarms"]
+        ),
         prices=_of(choices, prices_of(region)) if region else NO_PRICES,
         tiers=tiers,
     )

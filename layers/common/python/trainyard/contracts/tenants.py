@@ -19,6 +19,7 @@ from pydantic import (
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
 from trainyard.contracts.policy_file import BudgetUsd
+from trainyard.contracts.retraining import RetrainingValues, retraining_view
 from trainyard.domain.algorithms import ALGORITHM_NAME, HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.deadlines import parse_ready_by
 from trainyard.domain.errors import Refused
@@ -125,6 +126,8 @@ class DataSetEntry(_Strict):
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
     serving: ServingEntry | None = None
+    retraining: RetrainingValues | None = None
+    """Which uploads are enough for a training, and how often it trains; {} for no rules."""
     schedule: str | None = None
     """When it is trained on again; "" for the tenant's schedule, `retrain`."""
     transform: str | None = None
@@ -156,10 +159,14 @@ class DataSetEntry(_Strict):
             given["hyperparameters"] = tuple(sorted(self.hyperparameters.items()))
         if self.serving is not None:
             given["serving"] = self.serving.to_settings()
+        if self.retraining is not None:
+            given["retraining"] = self.retraining.to_settings()
         return given
 
 
-SETTINGS = tuple(name for name in DataSetEntry.model_fields if name not in ("hyperparameters", "serving"))
+SETTINGS = tuple(
+    name for name in DataSetEntry.model_fields if name not in ("hyperparameters", "serving", "retraining")
+)
 LIMITS = ("weight", "running_max", "running_ceiling", "budget_usd", "budget_mode")
 
 
@@ -309,6 +316,7 @@ def settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "ready_by": settings.ready_by,
         "priority": settings.priority,
         "serving": asdict(settings.serving),
+        "retraining": retraining_view(settings.retraining),
         "schedule": settings.schedule,
         "transform": settings.transform,
     }

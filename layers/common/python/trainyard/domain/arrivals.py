@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX
-from trainyard.domain.errors import Refused
+from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set, request_id
-from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.policy import ANY_TENANT, Policy, TierPolicy
 from trainyard.domain.requests import Content, Overrides, RequestKind
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import BatchEnd, Trigger
 from trainyard.domain.tenants import Tenant, TenantState
 
 INCOMING = "incoming/"
@@ -43,8 +45,13 @@ class RetrainingAsked:
     priority: int | None = None
     """None for what the data sets' settings say."""
     overrides: Overrides | None = None
-    is_scheduled: bool = False
-    """Whether the tenant's schedule asked: it is not for data sets that have one of their own."""
+    trigger: Trigger = Trigger.PERSON
+    detail: str = ""
+    """What is known of the trigger, as who asked wrote it."""
+    source: str = APPLICATION_SOURCE
+    """Of the event."""
+    is_forced: bool = False
+    """Whether to train although neither data nor settings have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +64,19 @@ class TransformAsked:
     data_set: str
     priority: int | None = None
     """None for what the data set's settings say."""
+    source: str = APPLICATION_SOURCE
+    """Of the event."""
     is_forced: bool = False
     """Whether to predict also rows that the same version has predicted before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRang:
+    """A CloudWatch alarm of `account_id` went into the state ALARM."""
+
+    account_id: str
+    event_id: str
+    name: str
 
 
 def retraining_id(tenant_id: str, data_set: str | None, event_id: str) -> str:
@@ -98,6 +116,31 @@ def is_marker(key: str) -> bool:
     return name.endswith(".crc") or any(
         segment[:1] in ("_", ".") and segment[:2] != ".." for segment in [*folders, name]
     )
+
+
+def batch_end_of(tenant: Tenant, key: str) -> str | None:
+    """Return the data set whose batch of files an object ends; None for an object that ends none."""
+    data_set, _, rest = key.removeprefix(tenant.root + INCOMING).partition("/")
+    if not is_data_set(data_set) or not rest:
+        return None
+    closed_by = tenant.settings_for(data_set).retraining.closed_by
+    return data_set if closed_by is not BatchEnd.NONE and rest.rpartition("/")[2] == closed_by else None
+
+
+def check_sender(asked: RetrainingAsked | TransformAsked, tenant: Tenant, policy: Policy, account_id: str) -> None:
+    """Raise Malformed unless whoever sent an event may ask for a tenant; `account_id` is the service's own."""
+    if asked.account_id != account_id:
+        if tenant.account_id != asked.account_id:
+            raise Malformed(
+                f"the event is of account {asked.account_id}, which is not that of tenant {tenant.tenant_id}"
+            )
+        return
+    allowed = policy.retraining_sources.get(asked.source, ())
+    if asked.source != APPLICATION_SOURCE and not {tenant.tenant_id, ANY_TENANT} & set(allowed):
+        raise Malformed(
+            f"events of source {asked.source!r} may not ask for tenant {tenant.tenant_id}: the policy allows it "
+            "under retraining: sources"
+        )
 
 
 def is_data(key: str, folder: str) -> bool:

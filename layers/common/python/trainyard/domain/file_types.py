@@ -13,6 +13,9 @@ from difflib import get_close_matches
 FIRST_BYTES = 16 * 1024
 """Read of an object: more than the longest signature, and more than nearly all header lines."""
 
+COUNTED_BYTES = 256 * 1024
+"""Read of an object to count its rows: of a larger one they are estimated."""
+
 HEADER_ROWS = 100
 """Among so many rows, the step scripts look for the header (pipeline/steps/tables.py)."""
 
@@ -48,6 +51,17 @@ def objection(first: bytes, target: str) -> str | None:
         if first.startswith(signature) and (signature not in WORDS or min(first) < ord("\t")):
             return f"is {meaning}"
     return None if first.startswith(PACKED) or _UNNAMED.fullmatch(target) else _without_target(first, target)
+
+
+def rows_of(first: bytes, size_bytes: int) -> int:
+    """Return about how many lines an object of a size has, by its first bytes; 0 where they do not tell, as of
+    compressed files.
+    """
+    if not first or first.startswith((*PACKED, *UNREADABLE)) or b"\0" in first:
+        return 0
+    is_whole = len(first) >= size_bytes
+    lines = first.count(b"\n") + (is_whole and not first.endswith(b"\n"))
+    return lines if is_whole else lines * size_bytes // len(first)
 
 
 _UNNAMED = re.compile("column [0-9]+")

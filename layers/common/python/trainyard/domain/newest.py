@@ -1,4 +1,4 @@
-"""Newest wins: which of the uploads of a data set is trained on, and when it is due.
+"""Newest wins: which of the uploads of a data set is trained on.
 
 Events arrive in any order, so the comparison uses what the events say, never when they came; and it is made
 over all uploads of the waiting data set at once, since comparing two at a time is cyclic:
@@ -9,8 +9,7 @@ over all uploads of the waiting data set at once, since comparing two at a time 
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 from trainyard.domain.requests import Content, KeyUploads
 
@@ -70,26 +69,3 @@ def _sequence(content: Content) -> tuple[str, datetime, str, str]:
 
 def _moment(content: Content) -> tuple[datetime, str, str]:
     return (content.event_time, content.version_id or "", content.etag)
-
-
-class Wait(NamedTuple):
-    """When the first upload of a waiting data set arrived, and when it may be trained on."""
-
-    arrived_at: datetime
-    due_at: datetime
-
-
-def wait_after(
-    now: datetime, *, quiet_period: timedelta, delay_max: timedelta, waiting: Wait | None = None
-) -> Wait:
-    """Return the wait of a data set after an upload at `now`; `waiting` is its wait before it.
-
-    The place in the queue is the first arrival's. A wait that has ended stays ended, or a stream of
-    uploads would never train.
-    """
-    if waiting is None:
-        return Wait(now, now + min(quiet_period, delay_max))
-    if waiting.due_at <= now:
-        return waiting
-    quiet = min(now + quiet_period, waiting.arrived_at + delay_max)
-    return Wait(waiting.arrived_at, max(quiet, waiting.due_at))  # a back-off is not cut short

@@ -1,6 +1,7 @@
 """The policy: how much may run at once, on what, and for how long."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,38 @@ class Retries:
 MANY = 1_000_000
 """The quota of a pool without one."""
 
+ANY_TENANT = "*"
+"""In the place of tenants' ids: all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmMapping:
+    """Which CloudWatch alarms ask for trainings of which data sets."""
+
+    name: str
+    """Of the alarm; {tenant} and {data_set} in it stand for a tenant's id and a data set's name."""
+    tenant_id: str = ""
+    """Where the name does not say it."""
+    data_set: str = ""
+    """Where the name does not say it; "" for all of the tenant's."""
+
+    def target_of(self, alarm: str) -> tuple[str, str] | None:
+        """Return tenant and data set, "" for all, of an alarm; None for one that this is not about."""
+        match = re.fullmatch(_alarm_pattern(self.name), alarm)
+        if match is None:
+            return None
+        named = match.groupdict()
+        return named.get("tenant") or self.tenant_id, named.get("data_set") or self.data_set
+
+
+def _alarm_pattern(name: str) -> str:
+    return (
+        re.escape(name)
+        .replace(r"\{tenant\}", "(?P<tenant>[a-z0-9](?:-?[a-z0-9])*)")
+        .replace(r"\{data_set\}", "(?P<data_set>[A-Za-z0-9][A-Za-z0-9._-]{0,62})")
+    )
+
+
 AHEAD_MAX = 8
 """Of each limit, the times at which it is lowered that are looked ahead: a run is counted for each that it passes,
 and DynamoDB bounds an expression."""
@@ -197,6 +230,10 @@ class Policy:
     """Uploads of a tenant that become requests per hour; more are deferred."""
     thresholds: tuple[int, ...] = (50, 80, 100)
     """Percentages of a budget at which an event is published."""
+    retraining_sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Source of events → the tenants for which they may ask for trainings; ANY_TENANT for all."""
+    alarms: tuple[AlarmMapping, ...] = ()
+    """The alarms that ask for trainings."""
     prices: Prices = NO_PRICES
     """Of the instances that it names."""
     tiers: tuple[TierPolicy, ...]

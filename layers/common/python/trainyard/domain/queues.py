@@ -60,6 +60,8 @@ class QueueEntry:
     """Among the requests of its tenant; the greatest first."""
     latest_start: datetime | None = None
     """When it must start to meet its deadline, with some margin; None without a deadline that can be met."""
+    keeps_interval: bool = False
+    """Whether its start is noted (`Request.keeps_interval`)."""
     hopeless_after: datetime | None = None
     """From then on it misses its deadline even if it takes no longer than expected."""
 
@@ -103,6 +105,7 @@ def entry_of(request: Request) -> QueueEntry:
         is_short=request.expected is not None and request.expected.is_short,
         priority=request.priority,
         latest_start=request.latest_start,
+        keeps_interval=request.keeps_interval,
         hopeless_after=None if request.latest_start is None else hopeless_after(request),
     )
 

@@ -22,6 +22,7 @@ _SENTENCES = {
 }
 
 
+COLLECTS = "accepted, waiting for further uploads: so far they are too few or too little for a training"
 _SENTENCES_OF_TRANSFORMS = _SENTENCES | {
     State.RUNNING: "predicting",
     State.SUCCEEDED: "done: all rows have predictions",
@@ -217,6 +218,7 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
     transforms = request.kind is RequestKind.TRANSFORM
     sentences = _SENTENCES_OF_TRANSFORMS if transforms else _SENTENCES
     waits_again = request.state is State.QUEUED and reason
+    sentence = COLLECTS if request.state is State.QUEUED and request.collects else sentences[request.state]
     is_of_aws = request.state is State.FAILED and reason is not None and _is_of_aws(reason)
     receipt: dict[str, object] = {
         "schema_version": 1,
@@ -230,9 +232,10 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
         },
         "kind": request.kind.value,
         "cause": request.cause.value,
+        "asked_by": list(request.triggers),
+        "uploads": request.collected.files,
         "state": request.state.value,
-        "message": sentences[request.state].format(reason=reason or _UNKNOWN)
-        + (f": {reason}" if waits_again else ""),
+        "message": sentence.format(reason=reason or _UNKNOWN) + (f": {reason}" if waits_again else ""),
         "reason": reason,
         "what_to_do": _ADVICE_OF_AWS if is_of_aws and not transforms else _advice_of(request),
         "superseded_by": request.superseded_by,

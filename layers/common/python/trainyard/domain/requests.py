@@ -99,6 +99,19 @@ class StateChange:
     """The reason, if the state alone does not explain it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The uploads that a request stands for."""
+
+    files: int = 0
+    size_bytes: int = 0
+    rows: int = 0
+    """As far as they were counted."""
+
+    def __add__(self, other: "Collected") -> "Collected":
+        return Collected(self.files + other.files, self.size_bytes + other.size_bytes, self.rows + other.rows)
+
+
 class Basis(StrEnum):
     """What an estimate is based on."""
 
@@ -179,6 +192,10 @@ class Submission:
     """When its model is to be ready."""
     overrides: Overrides | None = None
     """A request that has some is trained on by itself."""
+    triggers: tuple[str, ...] = ()
+    """What asked for it (domain/retraining.py, `trigger_text`)."""
+    rows: int = 0
+    """Of its upload, where they were counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +219,16 @@ class Request:
     overrides: Overrides | None = None
     uploads: tuple[KeyUploads, ...] = ()
     """What was merged into it."""
+    triggers: tuple[str, ...] = ()
+    """What asked for it, and for the requests that were merged into it (domain/retraining.py, `trigger_text`)."""
+    collected: Collected = Collected()
+    """The uploads that it stands for: its own, and those of the requests that it replaced."""
+    collects: bool = False
+    """Whether it waits for further uploads, since too little was uploaded so far."""
+    keeps_interval: bool = False
+    """Whether its start is noted, because the next training of its data set must keep an interval."""
+    basis: str = ""
+    """What it was started on (domain/unchanged.py, `basis_of`); "" while that is not known."""
     data_bytes: int = 0
     """The size by which its lane was chosen."""
     algorithm: str = ""
@@ -320,6 +347,7 @@ ATTEMPT_FIELDS = (
     "reserved_usd",
     "runtime_max_seconds",
     "charge",
+    "basis",
 )
 """The fields of one attempt, which are reset when the request waits again."""
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from trainyard.domain.algorithms import family_of
 from trainyard.domain.requests import Overrides
+from trainyard.domain.retraining import RetrainingSettings
 from trainyard.domain.serving import ServingSettings
 
 
@@ -93,6 +94,8 @@ class TrainingSettings:
     """How the models that are trained are served."""
     schedule: str = ""
     """When a data set is trained on again, instead of by the tenant's schedule (domain/schedules.py)."""
+    retraining: RetrainingSettings = field(default_factory=RetrainingSettings)
+    """Which uploads are enough for a training, and how often it trains."""
     transform: str = ""
     """When stored rows are predicted: an EventBridge Scheduler expression; "" for on demand alone."""
 

@@ -30,6 +30,7 @@ from trainyard.domain.executions import (
 from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
+from trainyard.domain.retraining import Failed, Trained
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.outbox import OutboxEntry, entry, entry_key, outbox_entries
 from trainyard.persistence.run_history import (
@@ -111,9 +112,15 @@ def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
 
 
 def bookings(
-    executions: Sequence[ExecutionRecord], items: Mapping[Key, Item | None], now: datetime, expires_at: int
+    executions: Sequence[ExecutionRecord],
+    items: Mapping[Key, Item | None],
+    now: datetime,
+    expires_at: int,
+    last: Mapping[Key, Trained | Failed] | None = None,
 ) -> list[Write]:
-    """Return what books executions, each once; `items` is what `booking_keys` named."""
+    """Return what books executions, each once; `items` is what `booking_keys` named, `last` is key of a history →
+    how the last training of its data set ended.
+    """
     writes: list[Write] = []
     totals: dict[Key, list[ExecutionRecord]] = {}
     pasts: dict[Key, list[PastRun]] = {}
@@ -135,7 +142,9 @@ def bookings(
         if not execution.is_final:
             writes.append(entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
-    writes += [remember(key, runs, items.get(key)) for key, runs in pasts.items()]
+    last = last or {}
+    for key in dict.fromkeys((*pasts, *last)):
+        writes.append(remember(key, pasts.get(key, ()), items.get(key), last.get(key)))
     for key, usd in spent.items():
         writes += _keep_pace(key, usd, items.get(key), now)
     return [*writes, *keep_ratios(executions, items)]

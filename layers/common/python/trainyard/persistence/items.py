@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from trainyard.domain.queues import URGENT, ProfileQueue, QueueEntry, TenantQueu
 from trainyard.domain.requests import (
     Basis,
     Cause,
+    Collected,
     Content,
     Estimate,
     KeyUploads,
@@ -82,6 +83,11 @@ def request_item(request: Request) -> Item:
         "history": [change_text(entry) for entry in request.history],
         "runtime_max_seconds": request.runtime_max_seconds,
         "ahead": list(request.ahead) or None,
+        "triggers": list(request.triggers) or None,
+        "collected": list(astuple(request.collected)) if request.collected != Collected() else None,
+        "collects": request.collects or None,
+        "keeps_interval": request.keeps_interval or None,
+        "basis": request.basis or None,
         "expected": estimate_item(request.expected) if request.expected else None,
     }
     item |= outcome_values(request.outcome or Outcome())
@@ -109,6 +115,11 @@ def request_from(item: Mapping[str, Any]) -> Request:
         history=tuple(map(_change_from, item.get("history", ()))),
         runtime_max_seconds=int(item["runtime_max_seconds"]) if "runtime_max_seconds" in item else None,
         ahead=tuple(item.get("ahead", ())),
+        triggers=tuple(item.get("triggers", ())),
+        collected=Collected(*map(int, item.get("collected", ()))),
+        collects=bool(item.get("collects", False)),
+        keeps_interval=bool(item.get("keeps_interval", False)),
+        basis=str(item.get("basis", "")),
         expected=estimate_from(item["expected"]) if "expected" in item else None,
         outcome=_outcome(outcome) if outcome else None,
     )
@@ -267,8 +278,9 @@ def _entry_text(entry: QueueEntry) -> str:
     times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
     expected = f"{entry.job_seconds}|{entry.seconds_p90}|{usd}"
     flags = f"{int(entry.alone)}|{expected}|{int(entry.is_short)}|{entry.priority}"
+    interval = "|1" if entry.keeps_interval else ""
     deadline = f"{_stamped(entry.latest_start)}|{_stamped(entry.hopeless_after)}"
-    return f"{entry.request_id}|{entry.data_set}|{times}|{flags}|{deadline}"
+    return f"{entry.request_id}|{entry.data_set}|{times}|{flags}|{deadline}{interval}"
 
 
 def _stamped(when: datetime | None) -> str:
@@ -281,7 +293,7 @@ def _unstamped(text: str | None) -> datetime | None:
 
 def _entry_in(profile: str, text: str) -> QueueEntry:
     request_id, data_set, arrived_at, due_at, alone, *expected = text.split("|")
-    job_seconds, seconds_p90, usd, is_short, priority, latest_start, hopeless_after = expected
+    job_seconds, seconds_p90, usd, is_short, priority, latest_start, hopeless_after, *interval = expected
     return QueueEntry(
         request_id=request_id,
         data_set=data_set,
@@ -296,6 +308,7 @@ def _entry_in(profile: str, text: str) -> QueueEntry:
         priority=int(priority),
         latest_start=_unstamped(latest_start),
         hopeless_after=_unstamped(hopeless_after),
+        keeps_interval=interval == ["1"],
     )
 
 
@@ -305,6 +318,7 @@ def entry_item(entry: QueueEntry) -> Item:
     optional |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
     optional |= {"is_short": True} if entry.is_short else {}
     optional |= {"priority": entry.priority} if entry.priority else {}
+    optional |= {"keeps_interval": True} if entry.keeps_interval else {}
     times = {"latest_start": entry.latest_start, "hopeless_after": entry.hopeless_after}
     optional |= {name: stamp(when) for name, when in times.items() if when is not None}
     return optional | {
@@ -332,6 +346,7 @@ def entry_from(item: Mapping[str, Any]) -> QueueEntry:
         priority=int(item.get("priority", 0)),
         latest_start=_unstamped(item.get("latest_start")),
         hopeless_after=_unstamped(item.get("hopeless_after")),
+        keeps_interval=bool(item.get("keeps_interval", False)),
     )
 
 

@@ -320,7 +320,8 @@ class Requests:
             State.RUNNING,
             now,
             tier=request.tier,
-            set={"started_at": stamp(now), "execution_arn": execution_arn},
+            set={"started_at": stamp(now), "execution_arn": execution_arn}
+            | ({"basis": request.basis} if request.basis else {}),
             when=(Is("attempt", request.attempt), *unasked),
         )
 

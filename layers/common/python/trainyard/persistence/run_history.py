@@ -1,18 +1,26 @@
 """Run history: what past runs teach about the next ones, in the record's table.
 
 pk               sk            what
-past#<tenant>    <data set>    its last trainings, from which the next is estimated (…/transform: transforms)
+past#<tenant>    <data set>    its last trainings, from which the next is estimated (…/transform: transforms);
+                               the start of the last one, where the next must keep an interval to it; the last one
+                               that ended with a model, and the last one if that ended without
 ratios           <tier>        by how much its last runs exceeded what was expected of them
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 
 from trainyard.domain.deadlines import RATIOS_KEPT
 from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.requests import RequestKind, State
-from trainyard.persistence.store import Absent, Is, Item, Key, Put
+from trainyard.domain.retraining import Failed, PastTrainings, Trained
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, listed
+
+PAGE = 100
 
 PastOwner = tuple[str, str, RequestKind]
 """Tenant, data set and kind, which have past runs of their own."""
@@ -22,6 +30,15 @@ def past_key(tenant_id: str, data_set: str, kind: RequestKind = RequestKind.TRAI
     """Return the key of the past runs of one kind; data set names contain no slash."""
     name = data_set if kind is RequestKind.TRAINING else f"{data_set}/{kind}"
     return Key("record", (("pk", f"past#{tenant_id}"), ("sk", name)))
+
+
+def pasts_of(store: Store, tenant_id: str, kind: RequestKind) -> Iterator[tuple[str, Item]]:
+    """Yield data set, and what is kept of its past runs of a kind, of a tenant."""
+    suffix = past_key("", "", kind).values[1][1]
+    for item in listed(store, "record", f"past#{tenant_id}", page=PAGE):
+        name = str(item["sk"])
+        if ("/" in name) == bool(suffix) and name.endswith(suffix):
+            yield name.removesuffix(suffix), item
 
 
 def ratios_key(tier: str) -> Key:
@@ -34,22 +51,60 @@ def ratios_from(item: Item | None) -> list[float]:
 
 
 def past_from(item: Item | None) -> tuple[PastRun, ...]:
-    lines = item["runs"] if item else []
+    lines = item.get("runs", []) if item else []
     return tuple(
         PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile), *succeeded)
         for seconds, job, usd, size, profile, *succeeded in lines
     )
 
 
-def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
-    """Return what adds runs to the history of a data set, which was read as `item`."""
+def last_start(item: Item | None) -> datetime | None:
+    """Return when the last training of a data set was admitted; None where that is not noted."""
+    return unstamp(item["admitted_at"]) if item and "admitted_at" in item else None
+
+
+def note_start(tenant_id: str, data_set: str, now: datetime) -> Update:
+    """Return what notes that a training of a data set was admitted. The history may change at the same time."""
+    return Update(past_key(tenant_id, data_set), set={"admitted_at": stamp(now)})
+
+
+def trainings_from(item: Item | None) -> PastTrainings:
+    """Return how the last trainings of a data set ended."""
+    trained, failed = (item or {}).get("trained"), (item or {}).get("failed")
+    return PastTrainings(
+        trained=Trained(
+            request_id=trained["request_id"],
+            at=unstamp(trained["at"]),
+            basis=trained["basis"],
+            sha256=trained["sha256"],
+            size_bytes=int(trained["size_bytes"]),
+        )
+        if trained
+        else None,
+        failed=Failed(request_id=failed["request_id"], at=unstamp(failed["at"]), is_of_aws=failed["is_of_aws"])
+        if failed
+        else None,
+    )
+
+
+def remember(key: Key, runs: Sequence[PastRun], item: Item | None, last: Trained | Failed | None = None) -> Update:
+    """Return what adds runs to the history of a data set, which was read as `item`, and how its last training
+    ended; what else it says stays.
+    """
+    change: Item = {}
+    if last is not None:
+        change["trained" if isinstance(last, Trained) else "failed"] = asdict(last) | {"at": stamp(last.at)}
+    remove = ("failed",) if isinstance(last, Trained) else ()
+    if not runs:
+        return Update(key, set=change, remove=remove)
     past = past_from(item)
     for run in runs:
         past = remembered(past, run)
     lines = [
         [r.seconds, r.job_seconds, r.usd, r.data_bytes, r.profile, *([] if r.succeeded else [False])] for r in past
     ]
-    return Put(key, {"runs": lines, "revision": revision(item) + 1}, (unmoved(item),))
+    change |= {"runs": lines, "revision": revision(item) + 1}
+    return Update(key, set=change, remove=remove, when=(unmoved(item),))
 
 
 def keep_ratio(tier: str, seconds: float, expected_seconds: int, item: Item | None) -> Put:
@@ -78,9 +133,9 @@ def keep_ratios(executions: Sequence[ExecutionRecord], items: Mapping[Key, Item 
 
 
 def revision(item: Item | None) -> int:
-    return int(item["revision"]) if item else 0
+    return int(item.get("revision", 0)) if item else 0
 
 
 def unmoved(item: Item | None) -> Is | Absent:
     """Return the condition that an item is still as it was read."""
-    return Is("revision", revision(item)) if item else Absent("pk")
+    return Is("revision", revision(item)) if item and "revision" in item else Absent("revision")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from trainyard.domain.retraining import NO_RULES
 from trainyard.domain.tenants import (
     Change,
     Operation,
@@ -15,6 +16,7 @@ from trainyard.domain.tenants import (
     TrainOn,
 )
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.retraining_settings import retraining_from, retraining_item
 from trainyard.persistence.serving_settings import serving_from, serving_item
 from trainyard.persistence.store import Item, Key
 
@@ -116,6 +118,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "serving": serving_item(settings.serving),
         "schedule": settings.schedule,
         "transform": settings.transform,
+        **({"retraining": retraining_item(rules)} if (rules := settings.retraining) != NO_RULES else {}),
     }
 
 
@@ -133,4 +136,5 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         serving=serving_from(values.get("serving")),
         schedule=str(values.get("schedule", "")),
         transform=str(values.get("transform", "")),
+        retraining=retraining_from(values.get("retraining")),
     )

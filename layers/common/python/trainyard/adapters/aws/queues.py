@@ -3,15 +3,17 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import uniform
 from typing import Any
+from zlib import crc32
 
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
+from trainyard.application.ports import AT_ONCE
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Throttled, TrainyardError
@@ -67,19 +69,29 @@ class SqsRetrainings:
     def __init__(self, *, queue_url: str) -> None:
         self._queue_url = queue_url
 
-    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+    def ask(self, asked: Sequence[RetrainingAsked], *, spread: timedelta = AT_ONCE) -> None:
         from trainyard.contracts.arrivals import retraining_body
 
         now = datetime.now(UTC)
         for start in range(0, len(asked), _BATCH):
             entries = [
-                {"Id": str(number), "MessageBody": retraining_body(retraining, now)}
+                {
+                    "Id": str(number),
+                    "MessageBody": retraining_body(retraining, now),
+                    **({"DelaySeconds": delay} if (delay := _delay_of(retraining, spread)) else {}),
+                }
                 for number, retraining in enumerate(asked[start : start + _BATCH])
             ]
             with translated():
                 answer = client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             if answer.get("Failed"):
                 raise Throttled(f"the uploads queue did not accept all messages: {answer['Failed'][0]['Code']}")
+
+
+def _delay_of(asked: RetrainingAsked, spread: timedelta) -> int:
+    """Return after how many seconds a message arrives: the same for the same tenant and data set."""
+    seconds = int(spread.total_seconds())
+    return crc32(f"{asked.tenant_id}/{asked.data_set}".encode()) % seconds if seconds else 0
 
 
 class SqsDeadLetters:

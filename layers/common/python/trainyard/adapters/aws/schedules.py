@@ -11,6 +11,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.deployment_names import DeploymentNames
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Refused
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.schedules import Schedule, parse_schedule
 from trainyard.domain.tenants import Tenant
 
@@ -43,11 +44,10 @@ class _Wanted(NamedTuple):
 
 
 def _all(tenant: Tenant) -> Iterator[tuple[_Wanted, Schedule]]:
-    of_tenant: dict[str, Any] = {"tenant_id": tenant.tenant_id, "reason": "schedule"}
+    of_tenant: dict[str, Any] = {"tenant_id": tenant.tenant_id, "trigger": Trigger.SCHEDULE.value}
     wanted: list[_Wanted] = []
     if tenant.retrain_schedule:
-        detail = of_tenant | {"scheduled": True}
-        wanted.append(_Wanted(_retraining_name(tenant), tenant.retrain_schedule, RETRAIN, detail))
+        wanted.append(_Wanted(_retraining_name(tenant), tenant.retrain_schedule, RETRAIN, of_tenant))
     for name_of, detail_type, of_data_sets in (
         (_own_name, RETRAIN, tenant.own_schedules),
         (_transform_name, TRANSFORM, tenant.transform_schedules),

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,12 +27,13 @@ from trainyard.domain.errors import (
     Throttled,
     TrainyardError,
 )
-from trainyard.domain.file_types import FIRST_BYTES
+from trainyard.domain.file_types import COUNTED_BYTES, FIRST_BYTES, rows_of
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import Prospect, is_latest, order_of, progress_of, receipt_of
 from trainyard.domain.requests import Cause, Content, Outcome, Request, RequestKind
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.domain.unchanged import COMPARED_BYTES_MAX, data_digest
 from trainyard.persistence.items import stamp
 
 COPY_BYTES_MAX = 5 * 1024**3
@@ -118,6 +119,34 @@ class S3DataSets:
             event_time=head["LastModified"].astimezone(UTC),
         )
 
+    def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
+        if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:
+            return data_digest([(content.etag, content.size_bytes)])
+        return data_digest(_tags_and_sizes(self._objects(tenant, data_set, hurried=False)).values())
+
+    def sha256_of(self, content: Content) -> str | None:
+        body = _whole(content, COMPARED_BYTES_MAX)
+        return sha256(body).hexdigest() if body is not None else None
+
+    def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
+        folder = f"{tenant.root}{INCOMING}{data_set}/"
+        stored = {each["Key"].removeprefix(folder) for each in self._objects(tenant, data_set, hurried=False)}
+        return [name for name in names if name not in stored]
+
+    def read_manifest(self, content: Content) -> tuple[str, ...]:
+        from trainyard.contracts.batch_manifest import MANIFEST_BYTES_MAX, parse_batch_manifest
+
+        body = _whole(content, MANIFEST_BYTES_MAX)
+        if body is None:
+            raise Refused(
+                f"the manifest cannot be read, or has more than {MANIFEST_BYTES_MAX:,} bytes", kind="manifest"
+            )
+        return parse_batch_manifest(body)
+
+    def rows_in(self, content: Content) -> int:
+        body = _first_part(content, COUNTED_BYTES)
+        return rows_of(body, content.size_bytes) if body else 0
+
     def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         """A manifest names each object exactly; a prefix would also match `data.csv.bak`.
 
@@ -140,37 +169,36 @@ class S3DataSets:
         is_of_its_upload = request.alone and request.cause is Cause.UPLOAD
         pinned = self._pin(tenant, request) if is_of_its_upload else None
         if pinned and tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            sizes = {request.content.key: request.content.size_bytes}
+            objects = {request.content.key: (request.content.etag, request.content.size_bytes)}
             first_bytes = self._first_of(request.content)
         elif tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            sizes, first_bytes = self._newest(tenant, request)
+            objects, first_bytes = self._newest(tenant, request)
         else:
-            sizes = {
-                content["Key"]: content["Size"]
-                for content in self._objects(tenant, request.data_set, hurried=True)
-            }
+            objects = _tags_and_sizes(self._objects(tenant, request.data_set, hurried=True))
         if pinned:
-            sizes[request.content.key] = request.content.size_bytes
-        if not sizes:
+            objects[request.content.key] = (request.content.etag, request.content.size_bytes)
+        if not objects:
             raise Refused(f"there is no data left under {INCOMING}{request.data_set}/")
         folder = tenant.root if pinned else f"{tenant.root}{INCOMING}{request.data_set}/"
-        keys = {key: pinned if pinned and key == request.content.key else key for key in sizes}
+        keys = {key: pinned if pinned and key == request.content.key else key for key in objects}
         manifest = [
             {"prefix": f"s3://{tenant.bucket}/{folder}"},
-            *(keys[key].removeprefix(folder) for key in sorted(sizes)),
+            *(keys[key].removeprefix(folder) for key in sorted(objects)),
         ]
         bucket, key = split_uri(Locations.of(tenant, request).manifest)
         with translated():
             client("s3", hurried=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
-        return InputData(sum(sizes.values()), first_bytes)
+        size_bytes = sum(size for _, size in objects.values())
+        return InputData(size_bytes, first_bytes, data_digest(objects.values()))
 
     def _objects(self, tenant: Tenant, data_set: str, *, hurried: bool) -> list[dict[str, Any]]:
         folder = f"{INCOMING}{data_set}/"
         return objects_below(tenant, folder, hurried=hurried, monotonic=self._monotonic)
 
-    def _newest(self, tenant: Tenant, request: Request) -> tuple[dict[str, int], bytes]:
-        """Return the key that a run reads with the current size of its object, and its first bytes; nothing when
-        there is none. One call says both, unless the object is empty or only the run may decrypt it.
+    def _newest(self, tenant: Tenant, request: Request) -> tuple[dict[str, tuple[str, int]], bytes]:
+        """Return the key that a run reads with the entity tag and size that its object has now, and its first
+        bytes; nothing when there is none. One call says both, unless the object is empty or only the run may
+        decrypt it.
         """
         key = request.content.key
         if not is_data(key, f"{tenant.root}{INCOMING}{request.data_set}/"):
@@ -178,14 +206,16 @@ class S3DataSets:
         at = {"Bucket": tenant.bucket, "Key": key}
         try:
             answer = _beginning_of(at)
-            return {key: int(answer["ContentRange"].rpartition("/")[2])}, _body_of(answer)
+            size_bytes = int(answer["ContentRange"].rpartition("/")[2])
+            return {key: (answer["ETag"].strip('"'), size_bytes)}, _body_of(answer)
         except ClientError as error:
             if code_of(error) in ABSENT:
                 return {}, b""
             if code_of(error) == "InvalidObjectState":  # archived, which a HEAD does not say
                 raise
         with translated():
-            return {key: int(client("s3", hurried=True).head_object(**at)["ContentLength"])}, b""
+            head = client("s3", hurried=True).head_object(**at)
+        return {key: (head["ETag"].strip('"'), int(head["ContentLength"]))}, b""
 
     def _first_of(self, content: Content) -> bytes:
         """Return the first bytes of an object version; nothing if it is empty, or only the run may decrypt it."""
@@ -252,6 +282,30 @@ class S3Uploads:
         wanted = version["IsLatest"] or tenant.settings_for(data_set).every_upload
         lies_there = version["VersionId"] != "null" and version["LastModified"] >= since.replace(microsecond=0)
         return wanted and lies_there and not is_marker(version["Key"].removeprefix(folder))
+
+
+def _tags_and_sizes(objects: Iterable[dict[str, Any]]) -> dict[str, tuple[str, int]]:
+    """Return key → entity tag and size of listed objects."""
+    return {each["Key"]: (each["ETag"].strip('"'), each["Size"]) for each in objects}
+
+
+def _whole(content: Content, bytes_max: int) -> bytes | None:
+    """Return an object's bytes; None for a larger one, or one that cannot be read."""
+    body = _first_part(content, bytes_max + 1) if content.size_bytes <= bytes_max else None
+    return body if body is not None and len(body) <= bytes_max else None
+
+
+def _first_part(content: Content, bytes_max: int) -> bytes | None:
+    """Return the first bytes of an object; None where it cannot be read, or its reading breaks off."""
+    at = {"Bucket": content.bucket, "Key": content.key}
+    if content.version_id:
+        at["VersionId"] = content.version_id
+    try:
+        with translated():
+            body = client("s3").get_object(**at, Range=f"bytes=0-{bytes_max - 1}")["Body"]
+            return bytes(body.read(bytes_max))
+    except (ClientError, BotoCoreError, OSError):
+        return None
 
 
 def _beginning_of(at: dict[str, str]) -> dict[str, Any]:

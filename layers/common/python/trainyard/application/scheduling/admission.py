@@ -30,6 +30,7 @@ from trainyard.persistence.bell import (
 from trainyard.persistence.items import entry_from, queue_from, request_from, stamp
 from trainyard.persistence.ledger import LEDGER, Drained, ledger_from, take_units
 from trainyard.persistence.requests import request_key
+from trainyard.persistence.run_history import note_start
 from trainyard.persistence.store import (
     Is,
     Item,
@@ -344,6 +345,8 @@ class Admitter:
             read_along = read_set.requests.get(decision.entry.request_id)
             writes.append(self._admit_request(decision, policy, now, month, read_along))
             writes.append(delete_entry(before, decision.entry))
+            if decision.entry.keeps_interval:
+                writes.append(note_start(before.tenant_id, decision.entry.data_set, now))
         return replace(after, revision=before.revision + 1, parked_for=None), writes
 
     def _admit_request(

@@ -10,10 +10,12 @@ from trainyard.application.scheduling.merging import supersede, with_estimate
 from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.failures import cause_of
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue, entry_of, joined, released
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, RequestKind, State, moved
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import Failed, Trained
 from trainyard.persistence.book import (
     booking_keys,
     bookings,
@@ -145,7 +147,9 @@ class Completer:
             for request_id, end in ending.items():
                 unit.write(self._end_request(end, current[request_id], unit.now))
             executions = {name: end.execution for name, end in ending.items() if end.execution is not None}
-            self._release(unit, [current[request_id] for request_id in ending], executions)
+            trainings = (_last_training(end, current[name], unit.now) for name, end in ending.items())
+            last = dict(filter(None, trainings))
+            self._release(unit, [current[request_id] for request_id in ending], executions, last)
             # A single end always fits.
             if len(ends) > 1 and not fits_one_transaction(unit.writes):
                 raise _TooMany
@@ -168,7 +172,11 @@ class Completer:
         )
 
     def _release(
-        self, unit: UnitOfWork, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]
+        self,
+        unit: UnitOfWork,
+        requests: Sequence[Request],
+        executions: Mapping[str, ExecutionRecord],
+        last: Mapping[Key, Trained | Failed],
     ) -> None:
         """Release what requests hold, and book their executions (request id → execution)."""
         # Once for each queue: DynamoDB refuses a transaction with two writes of one item.
@@ -187,10 +195,15 @@ class Completer:
             something_waits = something_waits or bool(after.profiles)
         ended = [(request, spent[request.request_id]) for request in requests]
         unit.write(give_units_back(ended, unit.policy, unit.now, something_waits=something_waits))
-        unit.write(*queues, *self._bookings(unit, list(executions.values())))
+        unit.write(*queues, *self._bookings(unit, list(executions.values()), last))
 
-    def _bookings(self, unit: UnitOfWork, executions: Sequence[ExecutionRecord]) -> list[Write]:
-        return bookings(executions, unit.items, unit.now, self.tables.requests.expiry(unit.now))
+    def _bookings(
+        self,
+        unit: UnitOfWork,
+        executions: Sequence[ExecutionRecord],
+        last: Mapping[Key, Trained | Failed] | None = None,
+    ) -> list[Write]:
+        return bookings(executions, unit.items, unit.now, self.tables.requests.expiry(unit.now), last)
 
     # --- back to the queue ----------------------------------------------------------------------------------
 
@@ -219,7 +232,9 @@ class Completer:
 
         def waiting_again(current: Request) -> Request:
             queued = moved(current, State.QUEUED, now, reason)
-            queued = replace(queued, due_at=due_at, reason=reason, failures=current.failures + failed)
+            queued = replace(
+                queued, due_at=due_at, reason=reason, failures=current.failures + failed, collects=False
+            )
             tier = policy.tier(current.tier)
             if queued.trains_on_demand:
                 queued = replace(queued, profile=str(ResourceProfile.parse(queued.profile).on_demand()))
@@ -273,9 +288,7 @@ class Completer:
             unit.write(*refile(before, joined(after, entry_of(queued)), unit.now))
             changed = [queued]
         else:
-            winner, loser = supersede(queued, waiting, unit.policy, unit.now)
-            # Neither the back-off of the one nor the quiet period of the other may be cut short.
-            winner = replace(winner, due_at=max(queued.due_at, waiting.due_at))
+            winner, loser = _merged(queued, waiting, unit)
             winner = with_estimate(winner, past_runs, unit.policy)
             ours, theirs = (winner, loser) if winner.request_id == current.request_id else (loser, winner)
             after = joined(self.tables.queues.without(after, entry_of(waiting)), entry_of(winner))
@@ -347,6 +360,34 @@ class Completer:
                 spent = replace(queue, spent_usd=queue.spent_usd + change)
                 changed, warnings = with_warning(queue, spent, unit)
                 unit.write(*refile(queue, changed, unit.now), *warnings)
+
+
+def _merged(queued: Request, waiting: Request, unit: UnitOfWork) -> tuple[Request, Request]:
+    """Return winner and loser of a request that goes back to its queue and the one that waits in its place.
+
+    Neither the back-off of the one nor the quiet period of the other may be cut short; but what was enough to
+    start does not wait until there is enough again.
+    """
+    winner, loser = supersede(queued, waiting, unit.policy, unit.now)
+    due_at = queued.due_at if waiting.collects else max(queued.due_at, waiting.due_at)
+    return replace(winner, due_at=due_at, collects=False), loser
+
+
+def _last_training(end: End, request: Request, now: datetime) -> tuple[Key, Trained | Failed] | None:
+    """Return the history in which the end of a training is kept, and how it ended; None where it says nothing."""
+    if request.kind is not RequestKind.TRAINING or end.state not in (State.SUCCEEDED, State.FAILED):
+        return None
+    key = past_key(request.tenant_id, request.data_set)
+    if end.state is State.FAILED:
+        is_of_aws = end.passes or cause_of(end.reason or "").passes
+        return key, Failed(request_id=request.request_id, at=now, is_of_aws=is_of_aws)
+    return key, Trained(
+        request_id=request.request_id,
+        at=now,
+        basis=request.basis,
+        sha256=end.outcome.trained_sha256 or "",
+        size_bytes=request.content.size_bytes if end.outcome.trained_files == 1 else 0,
+    )
 
 
 def spent_usd(execution: ExecutionRecord | None) -> Decimal:

@@ -86,7 +86,8 @@ class Enlist:
         not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else now
         if tenant.role is not RoleState.MADE:
             not_before = now + ROLE_PROPAGATES
-        return EnlistCommand(submission=replace(submission, tier=tenant.tier), not_before=not_before)
+        rules = tenant.settings_for(submission.data_set).retraining
+        return EnlistCommand(submission=replace(submission, tier=tenant.tier), not_before=not_before, rules=rules)
 
     def _make_roles(self, tenants: Iterable[Tenant | None]) -> dict[str, Exception]:
         """Create the missing roles, once each; return tenant → error for those that failed."""

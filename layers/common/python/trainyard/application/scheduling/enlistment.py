@@ -1,24 +1,40 @@
 """Enlistment: a submission joins its tenant's queue, or is merged with the waiting request of its data set."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from trainyard.application.scheduling.merging import supersede, with_estimate
 from trainyard.domain.deadlines import margin_of, with_latest_start
 from trainyard.domain.errors import Conflict, TrainyardError
-from trainyard.domain.newest import Wait, uploads_of, wait_after
+from trainyard.domain.newest import uploads_of
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT, TenantQueue, entry_of, joined, lifted
-from trainyard.domain.requests import Request, RequestKind, State, StateChange, Submission
+from trainyard.domain.requests import (
+    Cause,
+    Collected,
+    Request,
+    RequestKind,
+    State,
+    StateChange,
+    Submission,
+)
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import (
+    NO_RULES,
+    RetrainingSettings,
+    Trigger,
+    Waiting,
+    is_enough,
+    wait_after,
+)
 from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.bell import BELL, enlisted
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.requests import request_key, still_waits
-from trainyard.persistence.run_history import past_from, past_key, ratios_from, ratios_key
+from trainyard.persistence.run_history import last_start, past_from, past_key, ratios_from, ratios_key
 from trainyard.persistence.store import (
     ACTIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -68,10 +84,13 @@ class Enlisted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnlistCommand:
-    """A submission to enlist, and the earliest time at which it may start."""
+    """A submission to enlist."""
 
     submission: Submission
     not_before: datetime
+    """The earliest time at which it may start."""
+    rules: RetrainingSettings = NO_RULES
+    """Of its data set."""
 
     @property
     def queue_key(self) -> Key:
@@ -85,14 +104,20 @@ class Enlister:
     tables: Tables
 
     def enlist(
-        self, submission: Submission, policy: Policy, now: datetime, *, not_before: datetime | None = None
+        self,
+        submission: Submission,
+        policy: Policy,
+        now: datetime,
+        *,
+        not_before: datetime | None = None,
+        rules: RetrainingSettings = NO_RULES,
     ) -> Enlisted:
         """Queue the submission, or merge it with a waiting one of its data set. Idempotent.
 
         It is not due before `not_before`, when its role will be usable. Raises Conflict when it must be
         delivered again.
         """
-        command = EnlistCommand(submission=submission, not_before=not_before or now)
+        command = EnlistCommand(submission=submission, not_before=not_before or now, rules=rules)
         return self.tables.transactions.run(lambda unit: self._enlist(unit, command), now, policy=policy)
 
     def rehearse(self, submission: Submission, policy: Policy, now: datetime) -> tuple[Request, TenantQueue]:
@@ -126,8 +151,9 @@ class Enlister:
         for number, command in enumerate(commands):
             if number not in done:
                 try:
-                    submission = command.submission
-                    done[number] = self.enlist(submission, policy, now, not_before=command.not_before)
+                    done[number] = self.enlist(
+                        command.submission, policy, now, not_before=command.not_before, rules=command.rules
+                    )
                 except Exception as error:  # one failing request must not affect the others
                     done[number] = error
         return [done[number] for number in range(len(commands))]
@@ -354,13 +380,10 @@ def _with_bounded_credit(queue: TenantQueue, ledger: Ledger, tier: TierPolicy, u
 def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWork) -> Request:
     """Return the request for a submission that joins its queue; `waiting` is one of its data set, if any."""
     submission, policy, now = command.submission, unit.policy, unit.now
-    wait = wait_after(
-        now,
-        quiet_period=policy.quiet_period,
-        delay_max=policy.delay_max,
-        waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
-    )
     size, transforms = submission.content.size_bytes, submission.kind is RequestKind.TRANSFORM
+    collected = Collected(1, size, submission.rows) if submission.cause is Cause.UPLOAD else Collected()
+    past = unit.items[past_key(submission.tenant_id, submission.data_set, submission.kind)]
+    wait = _wait_of(command, collected, waiting, past, unit)
     request = Request(
         request_id=submission.request_id,
         tenant_id=submission.tenant_id,
@@ -376,6 +399,10 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         alone=submission.alone,
         overrides=submission.overrides,
         uploads=uploads_of(submission.content),
+        triggers=submission.triggers,
+        collected=collected,
+        collects=wait.collects,
+        keeps_interval=command.rules.interval_minutes > 0 and not submission.alone,
         data_bytes=size,
         algorithm=submission.algorithm,
         profile=str(_profile(submission, policy)),
@@ -383,8 +410,34 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         priority=submission.priority,
         deadline=submission.deadline,
     )
-    past = past_from(unit.items[past_key(request.tenant_id, request.data_set, request.kind)])
-    return with_latest_start(with_estimate(request, past, policy), _margin(request.tier, unit), now)
+    return with_latest_start(with_estimate(request, past_from(past), policy), _margin(request.tier, unit), now)
+
+
+def _wait_of(
+    command: EnlistCommand, collected: Collected, waiting: Request | None, past: Item | None, unit: UnitOfWork
+) -> Waiting:
+    """Return how a request waits that joins its queue, with what it has `collected` itself."""
+    submission, rules = command.submission, command.rules
+    if submission.alone:
+        rules = NO_RULES
+    elif Trigger.PERSON in submission.triggers:  # who asks does not want to be told to wait
+        rules = replace(rules, interval_minutes=0, between="")
+    still_collects = waiting is not None and waiting.collects
+    together = collected + waiting.collected if waiting else collected
+    # What was enough stays enough: what comes later is of the next batch.
+    enough = (waiting is not None and not still_collects) or is_enough(together, rules)
+    before = None
+    if waiting is not None:
+        before = Waiting(arrived_at=waiting.arrived_at, due_at=waiting.due_at, collects=still_collects)
+    return wait_after(
+        unit.now,
+        quiet_period=unit.policy.quiet_period,
+        delay_max=unit.policy.delay_max,
+        waiting=before,
+        settings=rules,
+        enough=submission.cause is not Cause.UPLOAD or enough,
+        last_start=last_start(past),
+    )
 
 
 def _profile(submission: Submission, policy: Policy) -> ResourceProfile:

@@ -1,18 +1,19 @@
 """Intake: finds the tenant of an arrival, accepts or refuses it, and sends it to its tier."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from trainyard.application.ports import DataSets, Retrainings, Tenants, TierQueues
+from trainyard.application.scheduling.candidates import Candidate, Candidates, NoData, data_set_or_none, of_alarm
 from trainyard.application.scheduling.notifications import Notifier
+from trainyard.application.scheduling.retraining import Asked, LeftOut, RetrainingGate, heard
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.transforms import Models, RowsToPredict
 from trainyard.domain.arrivals import (
-    INCOMING,
-    NO_DATA_SET,
+    AlarmRang,
     RetrainingAsked,
     TransformAsked,
     UploadArrived,
@@ -20,20 +21,17 @@ from trainyard.domain.arrivals import (
     check_welcome,
     data_set_of,
     is_incoming,
-    is_marker,
-    retraining_id,
 )
 from trainyard.domain.deadlines import next_ready_by
-from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
-from trainyard.domain.model_versions import ModelVersion
-from trainyard.domain.names import is_data_set, request_id
+from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Overrides, RequestKind, Submission, rejected
+from trainyard.domain.retraining import Trigger, trigger_text
 from trainyard.domain.schedules import scheduled_by_themselves
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.domain.transforms import FOLDER, StoredRows, check_model, transform_id, transform_revision
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.policies import Policies
+from trainyard.persistence.retraining_records import ALL
 
 REFUSED_DAYS = 7
 """After this many days the lifecycle rules delete refused objects (deployment_names.py, template.yaml)."""
@@ -60,7 +58,7 @@ class RefusedUploads(Protocol):
         ...
 
 
-Arrival = UploadArrived | RetrainingAsked | TransformAsked
+Arrival = UploadArrived | RetrainingAsked | TransformAsked | AlarmRang
 Owners = Mapping[int, Tenant | Exception | None]
 
 
@@ -74,6 +72,8 @@ class Verdict(StrEnum):
     the data. Counted, and nothing written."""
     DEFERRED = "DEFERRED"
     """Above the tenant's hourly limit of uploads: it is picked up later."""
+    LEFT_OUT = "LEFT_OUT"
+    """A training that nobody waits for, and that is not needed, or was asked for too often."""
     SPREAD = "SPREAD"
     """A retraining of all data sets was split into one message per data set."""
     UNSENT = "UNSENT"
@@ -96,39 +96,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """An arrival that may become a request."""
-
-    tenant: Tenant
-    content: Content
-    cause: Cause
-    revision: str
-    data_set: str | None = None
-    refusal: Refused | None = None
-    kind: RequestKind = RequestKind.TRAINING
-    rows: StoredRows | None = None
-    """Of a transform."""
-    version: ModelVersion | None = None
-    """Of a transform: the one that is to predict."""
-    ready_by: datetime | None = None
-    priority: int | None = None
-    overrides: Overrides | None = None
-
-    @property
-    def request_id(self) -> str:
-        if self.kind is RequestKind.TRANSFORM:
-            return transform_id(self.tenant, self.data_set or "", self.revision)
-        if self.cause is Cause.RETRAINING:
-            return retraining_id(self.tenant.tenant_id, self.data_set, self.revision)
-        return request_id(
-            tenant_id=self.tenant.tenant_id,
-            bucket=self.content.bucket,
-            key=self.content.key,
-            revision=self.revision,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     account_id: str
     tenants: Tenants
@@ -142,6 +109,20 @@ class Intake:
     notifier: Notifier
     arrival_limits: ArrivalLimits
     refused_uploads: RefusedUploads
+
+    @property
+    def candidates(self) -> Candidates:
+        return Candidates(
+            account_id=self.account_id,
+            tenants=self.tenants,
+            data_sets=self.data_sets,
+            rows=self.rows,
+            models=self.models,
+        )
+
+    @property
+    def gate(self) -> RetrainingGate:
+        return RetrainingGate(transactions=self.scheduler.tables.transactions, data_sets=self.data_sets)
 
     def receive(self, arrivals: Sequence[Arrival], now: datetime) -> list[list[Judgement] | Exception]:
         """Turn arrivals into requests on the tier queues, or refuse them with a reason; each stands alone.
@@ -234,18 +215,22 @@ class Intake:
         """Return the accepted requests of an arrival, and the judgements of the rest; raises Malformed."""
         if isinstance(owner, Exception):
             raise owner
-        # 1. An event of another account belongs to no tenant.
-        if arrival.account_id != self.account_id:
+        # 1. An upload or an alarm of another account belongs to no tenant.
+        if isinstance(arrival, UploadArrived | AlarmRang) and arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
+        if isinstance(arrival, AlarmRang):
+            return [each for asked in of_alarm(arrival, policy) for each in self._judge(asked, None, policy, now)]
+        if isinstance(arrival, RetrainingAsked) and arrival.account_id != self.account_id:
+            arrival = replace(arrival, trigger=Trigger.EVENT)  # whatever it says it is
         # 2. Split a retraining of all data sets into one message each, whatever their number.
         if isinstance(arrival, RetrainingAsked) and arrival.data_set is None:
-            spread = self._spread(arrival, now)
+            spread = self._spread(arrival, policy, now)
             if spread is not None:
                 return [spread]
         # 3. What is to be trained on?
         try:
-            candidates = list(self._candidates(arrival, owner, now))
-        except _NoData as no_data:
+            candidates = list(self.candidates.of(arrival, owner, policy, now))
+        except NoData as no_data:
             tenant, kind = no_data.tenant, no_data.kind
             return [
                 Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier, ignored_as=kind)
@@ -257,88 +242,37 @@ class Intake:
                 judged.append(self._accept(candidate, policy, now))
             except Refused as refusal:
                 judged.append(self._reject(candidate, refusal, now))
+            except LeftOut as reason:
+                tenant = candidate.tenant
+                judged.append(
+                    Judgement(
+                        verdict=Verdict.LEFT_OUT,
+                        tenant_id=tenant.tenant_id,
+                        tier=tenant.tier,
+                        reason=str(reason),
+                    )
+                )
         return judged
 
-    def _spread(self, asked: RetrainingAsked, now: datetime) -> Judgement | None:
+    def _spread(self, asked: RetrainingAsked, policy: Policy, now: datetime) -> Judgement | None:
         """Ask for each of a tenant's data sets by itself; None when it has none. Idempotent: each is named by the
         event that asked for all. Raises Malformed for more than can be asked for at once.
         """
-        tenant = self._tenant(asked.tenant_id)
+        tenant = self.candidates.tenant_of(asked, policy)
         names = self.data_sets.names(tenant)
+        by_schedule = asked.trigger in (Trigger.SCHEDULE, Trigger.MISSED)
+        if by_schedule:
+            self.gate.transactions.run(
+                lambda unit: heard(unit, tenant.tenant_id, ALL, asked.trigger, asked.event_id), now
+            )
         if not names:
             return None
-        own = scheduled_by_themselves(tenant, now) if asked.is_scheduled else frozenset()
+        # The tenant's schedule is not for data sets that have one of their own.
+        own = scheduled_by_themselves(tenant, now) if by_schedule else frozenset()
         self.retrainings.ask([replace(asked, data_set=name) for name in names if name not in own])
         return Judgement(verdict=Verdict.SPREAD, tenant_id=tenant.tenant_id, tier=tenant.tier)
 
-    def _tenant(self, tenant_id: str) -> Tenant:
-        tenant = self.tenants.get(tenant_id)
-        if tenant is None:
-            raise Malformed(f"there is no tenant {tenant_id!r}")
-        return tenant
-
-    def _candidates(self, arrival: Arrival, owner: Tenant | None, now: datetime) -> Iterator[_Candidate]:
-        if isinstance(arrival, UploadArrived):
-            return self._of_upload(arrival, owner)
-        if isinstance(arrival, TransformAsked):
-            return self._of_transform(arrival, now)
-        return self._of_retraining(arrival, now)
-
-    def _of_upload(self, upload: UploadArrived, tenant: Tenant | None) -> Iterator[_Candidate]:
-        content = upload.content
-        if tenant is None:
-            raise Malformed(f"bucket {content.bucket} belongs to no tenant")
-        if not is_incoming(tenant, content.key):
-            raise _NoData(tenant, "outside incoming/")
-        if is_marker(content.key.removeprefix(tenant.root + INCOMING)):
-            raise _NoData(tenant, "a marker")
-        revision = content.version_id or f"{content.etag}/{content.sequencer}"
-        yield _Candidate(tenant=tenant, content=content, cause=Cause.UPLOAD, revision=revision)
-
-    def _of_retraining(self, asked: RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
-        tenant = self._tenant(asked.tenant_id)
-        if asked.data_set is not None and not is_data_set(asked.data_set):
-            raise Malformed(f"{asked.data_set!r} is not a valid data set name")
-        content = self.data_sets.content_of(tenant, asked.data_set) if asked.data_set else None
-        yield _Candidate(
-            tenant=tenant,
-            content=content or _nothing(tenant, INCOMING, asked.data_set, now),
-            cause=Cause.RETRAINING,
-            revision=asked.event_id,
-            data_set=asked.data_set,
-            refusal=None if content else Refused("retraining was requested, but there is no data", kind="no data"),
-            ready_by=asked.ready_by,
-            priority=asked.priority,
-            overrides=asked.overrides,
-        )
-
-    def _of_transform(self, asked: TransformAsked, now: datetime) -> Iterator[_Candidate]:
-        """Yield the request for predictions: the same one for the same rows and version, unless it is forced."""
-        tenant = self._tenant(asked.tenant_id)
-        if not is_data_set(asked.data_set):
-            raise Malformed(f"{asked.data_set!r} is not a valid data set name")
-        candidate = _Candidate(
-            tenant=tenant,
-            content=_nothing(tenant, FOLDER, asked.data_set, now),
-            cause=Cause.TRANSFORM,
-            kind=RequestKind.TRANSFORM,
-            revision=asked.event_id,
-            data_set=asked.data_set,
-            priority=asked.priority,
-        )
-        try:
-            version = check_model(self.models.live(tenant.tenant_id, asked.data_set), asked.data_set)
-            rows = self.rows.find(tenant, asked.data_set)
-            if rows is None:
-                raise Refused(f"there are no rows under {FOLDER}{asked.data_set}/", kind="no data")
-            rows.content_type()
-        except Refused as refusal:
-            yield replace(candidate, refusal=refusal)
-            return
-        revision = asked.event_id if asked.is_forced else transform_revision(rows, version)
-        yield replace(candidate, content=rows.newest, rows=rows, version=version, revision=revision)
-
-    def _accept(self, candidate: _Candidate, policy: Policy, now: datetime) -> Submission:
+    def _accept(self, candidate: Candidate, policy: Policy, now: datetime) -> Submission:
         """Return the request to submit; raises Refused."""
         if candidate.refusal:
             raise candidate.refusal
@@ -353,13 +287,33 @@ class Intake:
             now,
             overrides=candidate.overrides,
         )
+        text = trigger_text(candidate.trigger, candidate.trigger_detail)
+        settings = candidate.tenant.settings_for(submission.data_set, candidate.overrides)
+        self.gate.check(
+            Asked(
+                tenant=candidate.tenant,
+                data_set=submission.data_set,
+                content=candidate.content,
+                request_id=candidate.request_id,
+                trigger=candidate.trigger,
+                trigger_text=text,
+                event_id=candidate.revision,
+                # Who asks for other settings wants another model.
+                is_forced=candidate.is_forced or candidate.overrides is not None,
+            ),
+            settings,
+            policy.algorithm(settings.algorithm),
+            now,
+        )
         return replace(
             submission,
+            triggers=(text,),
+            rows=candidate.row_count,
             priority=submission.priority if candidate.priority is None else candidate.priority,
             deadline=candidate.ready_by or submission.deadline,
         )
 
-    def _accept_transform(self, candidate: _Candidate, policy: Policy) -> Submission:
+    def _accept_transform(self, candidate: Candidate, policy: Policy) -> Submission:
         tenant, data_set, rows, version = candidate.tenant, candidate.data_set, candidate.rows, candidate.version
         assert data_set is not None, "its event names it"
         assert rows is not None, "otherwise it was refused"
@@ -382,7 +336,7 @@ class Intake:
             priority=settings.priority if candidate.priority is None else candidate.priority,
         )
 
-    def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
+    def _reject(self, candidate: Candidate, refusal: Refused, now: datetime) -> Judgement:
         if candidate.kind is RequestKind.TRANSFORM:
             # The same rows may be accepted later; and a schedule is refused once a day for the same reason.
             candidate = replace(candidate, revision=f"refused on {now:%Y-%m-%d}: {refusal}")
@@ -393,7 +347,7 @@ class Intake:
             kind=candidate.kind,
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
-            data_set=candidate.data_set or _data_set_or_none(tenant, candidate.content.key),
+            data_set=candidate.data_set or data_set_or_none(tenant, candidate.content.key),
             content=candidate.content,
             cause=candidate.cause,
             at=now,
@@ -443,14 +397,6 @@ def accepted_training(
     )
 
 
-class _NoData(TrainyardError):
-    """A tenant's object that starts no training: the service's own output, a stray file, or a marker."""
-
-    def __init__(self, tenant: Tenant, kind: str) -> None:
-        super().__init__(f"{kind}, of tenant {tenant.tenant_id}")
-        self.tenant, self.kind = tenant, kind
-
-
 def _told(judged: Judgement | Submission, unsent: Mapping[str, str]) -> Judgement:
     if isinstance(judged, Judgement):
         return judged
@@ -470,31 +416,11 @@ def check_sent(judgements: Sequence[Judgement]) -> None:
             raise Throttled(f"the queue of tier {judgement.tier} did not accept a request: {judgement.reason}")
 
 
-def _expires(candidate: _Candidate, refusal: Refused) -> bool:
+def _expires(candidate: Candidate, refusal: Refused) -> bool:
     """Tell whether a refused object expires: only an upload that no run would ever read.
 
     A run of a data set that is trained on as a whole reads every object of it, refused or not.
     """
-    data_set = _data_set_or_none(candidate.tenant, candidate.content.key)
+    data_set = data_set_or_none(candidate.tenant, candidate.content.key)
     whole = candidate.tenant.settings_for(data_set).train_on is TrainOn.WHOLE_PREFIX
     return candidate.cause is Cause.UPLOAD and refusal.kind in NEVER_TRAINED_ON and not whole
-
-
-def _data_set_or_none(tenant: Tenant, key: str) -> str:
-    try:
-        return data_set_of(tenant, key)
-    except Refused:
-        return NO_DATA_SET
-
-
-def _nothing(tenant: Tenant, folder: str, data_set: str | None, now: datetime) -> Content:
-    """Return a placeholder for the content of an empty data set."""
-    return Content(
-        bucket=tenant.bucket,
-        key=f"{tenant.root}{folder}{data_set or ''}",
-        version_id=None,
-        etag="",
-        sequencer="",
-        size_bytes=0,
-        event_time=now,
-    )

@@ -9,6 +9,7 @@ from trainyard.domain.newest import merged, newest
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State, moved
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import merged_triggers
 
 
 def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:
@@ -37,6 +38,10 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         uploads=uploads,
         arrived_at=min(comer.arrived_at, waiting.arrived_at),
         due_at=comer.due_at,
+        triggers=merged_triggers(waiting.triggers, comer.triggers),
+        collected=waiting.collected + comer.collected,
+        collects=comer.collects,
+        keeps_interval=comer.keeps_interval,
         data_bytes=size,
         profile=profile,
         supersedes=loser.request_id if comes else winner.supersedes,

@@ -34,6 +34,7 @@ from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_paramet
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
+from trainyard.domain.unchanged import basis_of, settings_digest
 
 START_OVERDUE = timedelta(seconds=30)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
@@ -168,8 +169,8 @@ class Starts:
         A request that fails unexpectedly keeps its slot and does not affect the others.
         """
         try:
-            arn = self._start_execution(request, tenant, policy)
-            running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
+            arn, basis = self._start_execution(request, tenant, policy)
+            running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn, basis=basis)
             return Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
         except (Throttled, OutcomeUnknown) as error:
             return Begun(_unknown(request, error), repeat=True)
@@ -228,15 +229,16 @@ class Starts:
         self._put_back(request, policy, now, due_at=due_at, reason=reason, failed=True)
         return Start(request=request, result=Started.DELAYED, detail=reason)
 
-    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> str:
+    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> tuple[str, str]:
+        """Start the execution of a request; return its ARN, and what it trains on."""
         tier = policy.tier(request.tier)
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         if request.kind is RequestKind.TRANSFORM:
-            return self._start_transform(request, tenant, tier, policy)
+            return self._start_transform(request, tenant, tier, policy), ""
         settings = tenant.settings_for(request.data_set, request.overrides)
         algorithm = algorithm_of(request, settings, policy)
-        data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
+        data_bytes, first_bytes, digest = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
             why_not = objection(first_bytes, settings.target)
             if why_not:
@@ -245,7 +247,8 @@ class Starts:
         parameters = pipeline_parameters(
             request, tenant, tier, algorithm, defaults=self.defaults, data_bytes=data_bytes
         )
-        return self._start(request, parameters)
+        basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
+        return self._start(request, parameters), basis
 
     def _start_transform(self, request: Request, tenant: Tenant, tier: TierPolicy, policy: Policy) -> str:
         _check_size(request.data_bytes, request, tier, policy)

@@ -385,6 +385,11 @@ class TenantChanges:
             )
         for settings in (tenant.settings, *tenant.data_sets.values()):
             policy.algorithm(settings.algorithm).chosen(dict(settings.hyperparameters))
+            if settings.every_upload and (settings.retraining.collects or settings.retraining.interval_minutes):
+                raise Refused(
+                    "with every_upload each upload is trained on by itself: thresholds and interval_minutes have "
+                    "no effect on it; leave out one of the two"
+                )
         if tenant.account_id and tenant.pooled:
             raise Refused(
                 "access for the tenant's own account needs a bucket of its own, and its tier keeps data in the "

@@ -85,6 +85,7 @@ def ask_for_training(
         ready_by=body.ready_by,
         priority=body.priority,
         overrides=body.overrides.to_overrides() if body.overrides else None,
+        force=body.force,
         key=key,
         call=digest(body.model_dump_json()),
     )
@@ -102,6 +103,7 @@ def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Ask
         request.data_set,
         now=datetime.now(UTC),
         overrides=request.overrides,
+        force=True,  # it may have failed on data on which an earlier request trained
         key=key,
         call=digest(f"retry {request_id}"),
     )

@@ -49,6 +49,7 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     reconcile,
     record,
     redelivery,
+    retraining_watch,
     waiting_receipts,
 )
 from trainyard.entrypoints.bootstrap.serving import (
@@ -115,6 +116,7 @@ __all__ = [
     "record",
     "redelivery",
     "request_pages",
+    "retraining_watch",
     "runs",
     "settings_changes",
     "statements",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.lost_uploads import LostUploads
     from trainyard.application.scheduling.reconcile import Reconcile
     from trainyard.application.scheduling.record import Record
+    from trainyard.application.scheduling.retraining_watch import RetrainingWatch
     from trainyard.application.scheduling.waiting_receipts import WaitingReceipts
 
 
@@ -83,6 +84,20 @@ def lost_uploads() -> LostUploads:
         uploads=S3Uploads(),
         scheduler=scheduler_of(settings),
         intake=intake(),
+    )
+
+
+@cache
+def retraining_watch() -> RetrainingWatch:
+    from trainyard.adapters.aws.queues import SqsRetrainings
+    from trainyard.application.scheduling.retraining_watch import RetrainingWatch
+
+    settings = Settings.from_env("account_id", "record_table", "uploads_queue_url")
+    return RetrainingWatch(
+        account_id=settings.account_id,
+        store=store_of(settings),
+        tenants=tenants(),
+        retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
     )
 
 

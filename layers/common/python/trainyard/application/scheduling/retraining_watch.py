@@ -1,0 +1,149 @@
+"""Retraining watch: asks for the trainings that no event asks for.
+
+    age        the newest model of a data set is as old as its settings allow
+    failure    its last training failed for a cause that was not the tenant's, some time ago
+    missed     a time of its schedule has passed, and nothing was heard of it: once, however many have passed
+
+It asks through the queue of intake, which decides as for any other trigger; spread over minutes, so that what is
+due for many tenants does not arrive at once. Each training is named by what is due, so a watch that comes twice
+asks for the same one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Protocol
+
+from trainyard.application.ports import Retrainings
+from trainyard.domain.arrivals import RetrainingAsked
+from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.requests import RequestKind
+from trainyard.domain.retraining import PastTrainings, Trigger
+from trainyard.domain.retraining_record import RetrainingRecord
+from trainyard.domain.schedules import parse_schedule
+from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.retraining_records import ALL, put_record, record_from, record_key, records_of
+from trainyard.persistence.run_history import pasts_of, trainings_from
+from trainyard.persistence.store import Item, Store
+
+SPREAD = timedelta(minutes=15)
+"""Over which what is asked for is spread: the longest delay of a message (SQS API reference, SendMessage)."""
+GRACE = timedelta(minutes=30)
+"""How long after a time of a schedule, and the minutes over which it is spread, its event may still come."""
+
+
+class AllTenants(Protocol):
+    def all(self) -> Iterable[Tenant]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """What one run has looked at, and asked for."""
+
+    tenants: int = 0
+    asked: list[RetrainingAsked] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Tenant → error; it is looked at again by the next run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingWatch:
+    account_id: str
+    store: Store
+    tenants: AllTenants
+    retrainings: Retrainings
+
+    def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Watched:
+        """Look at all tenants that have something to watch; one failing tenant does not affect the others."""
+        watched = Watched()
+        tenants = [tenant for tenant in self.tenants.all() if _is_watched(tenant)]
+        # Another one comes first each hour, so that the last ones do not starve where time does not suffice.
+        first = int(now.timestamp()) // 3600 * 37 % max(len(tenants), 1)
+        for tenant in (*tenants[first:], *tenants[:first]):
+            if out_of_time():
+                break
+            watched.tenants += 1
+            try:
+                asked = list(self._due(tenant, now))
+                if asked:
+                    self.retrainings.ask(asked, spread=SPREAD)
+                watched.asked += asked
+            except Exception as error:  # one failing tenant must not affect the others
+                watched.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
+        return watched
+
+    def _due(self, tenant: Tenant, now: datetime) -> Iterator[RetrainingAsked]:
+        """Yield what is due for a tenant, without what was judged before."""
+        pasts = dict(pasts_of(self.store, tenant.tenant_id, RequestKind.TRAINING))
+        items = dict(records_of(self.store, tenant.tenant_id))
+        for data_set, item in pasts.items():
+            record = record_from(items.get(data_set))
+            for trigger, event_id in _of_history(tenant, data_set, trainings_from(item), now):
+                if not record.knows(event_id):
+                    yield self._asked(tenant, data_set, trigger, event_id)
+        texts = {ALL: tenant.retrain_schedule} if tenant.retrain_schedule else {}
+        for data_set, text in (texts | tenant.own_schedules).items():
+            missed = self._missed(tenant, data_set, text, items, now)
+            if missed is not None:
+                yield self._asked(tenant, None if data_set == ALL else data_set, Trigger.MISSED, missed)
+
+    def _missed(
+        self, tenant: Tenant, data_set: str, text: str, items: Mapping[str, Item], now: datetime
+    ) -> str | None:
+        """Return the name of the first time of a schedule that has passed without an event; None if none has."""
+        try:
+            schedule = parse_schedule(text)
+        except Refused:  # `trainyard retraining` and `tenant check` say so
+            return None
+        item = items.get(data_set)
+        record = record_from(item)
+        if record.schedule != text or record.schedule_at is None:
+            self._begin_to_watch(tenant, data_set, replace(record, schedule=text, schedule_at=now), item)
+            return None
+        due = next(iter(islice(schedule.due(record.schedule_at), 1)), None)
+        latest = timedelta(minutes=schedule.within_minutes) + GRACE
+        if due is None or due + latest > now or not schedule.is_on(now):
+            return None
+        event_id = f"missed {due:%Y-%m-%dT%H:%M}"
+        return None if record.knows(event_id) else event_id
+
+    def _begin_to_watch(self, tenant: Tenant, data_set: str, record: RetrainingRecord, item: Item | None) -> None:
+        """Keep since when a schedule is watched: of the times before, nothing is known."""
+        try:
+            self.store.transact([put_record(record_key(tenant.tenant_id, data_set), record, item)])
+        except Conflict:  # something asks just now: the next run begins
+            return
+
+    def _asked(self, tenant: Tenant, data_set: str | None, trigger: Trigger, event_id: str) -> RetrainingAsked:
+        return RetrainingAsked(
+            account_id=self.account_id,
+            event_id=event_id,
+            tenant_id=tenant.tenant_id,
+            data_set=data_set,
+            trigger=trigger,
+        )
+
+
+def _is_watched(tenant: Tenant) -> bool:
+    """Tell whether anything of a tenant can be due that no event asks for."""
+    if tenant.state is not TenantState.ACTIVE:
+        return False
+    rules = [settings.retraining for settings in (tenant.settings, *tenant.data_sets.values())]
+    has_schedule = bool(tenant.retrain_schedule or tenant.own_schedules)
+    return has_schedule or any(each.age_max_days or each.retry_hours for each in rules)
+
+
+def _of_history(
+    tenant: Tenant, data_set: str, past: PastTrainings, now: datetime
+) -> Iterator[tuple[Trigger, str]]:
+    """Yield what is due by how the last trainings of a data set ended, with the name of the event that asks."""
+    rules, trained, failed = tenant.settings_for(data_set).retraining, past.trained, past.failed
+    if failed is not None:
+        if failed.is_of_aws and rules.retry_hours and now >= failed.at + timedelta(hours=rules.retry_hours):
+            yield Trigger.FAILURE, f"failure {failed.request_id}"
+        return
+    if trained is not None and rules.age_max_days:
+        times = (now - trained.at) // timedelta(days=rules.age_max_days)
+        if times:
+            yield Trigger.AGE, f"age {trained.request_id} {times}"

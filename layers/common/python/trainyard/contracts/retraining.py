@@ -1,0 +1,76 @@
+"""Retraining settings of a data set, as they are given: {"interval_minutes": 60, "files": 10}."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trainyard.domain.errors import Refused
+from trainyard.domain.retraining import NO_RULES, BatchEnd, RetrainingSettings, parse_between
+
+_WEEK = 7 * 24 * 60
+Minutes = Annotated[int, Field(ge=1, le=_WEEK)]
+
+
+class RetrainingValues(BaseModel):
+    """When a data set trains; what is not given has no rule, or that of the service. Replaces all rules before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: Annotated[int | None, Field(ge=1, le=10_000, description="Uploads that are enough for a training")] = (
+        None
+    )
+    megabytes: Annotated[int | None, Field(ge=1, le=1_000_000, description="Uploaded data that is enough")] = None
+    rows: Annotated[int | None, Field(ge=1, le=10**12, description="Uploaded rows that are enough")] = None
+    closed_by: Annotated[
+        BatchEnd | None, Field(description="The object that ends a batch: `_SUCCESS` or `_manifest.json`")
+    ] = None
+    quiet_minutes: Annotated[
+        int | None, Field(ge=0, le=_WEEK, description="How long no upload must come before a training starts")
+    ] = None
+    delay_max_minutes: Annotated[
+        Minutes | None, Field(description="How long a training waits for further uploads at most")
+    ] = None
+    interval_minutes: Annotated[
+        Minutes | None, Field(description="At least so long from one start to the next")
+    ] = None
+    between: Annotated[
+        str | None,
+        Field(max_length=64, description="When trainings may start: `22:00-06:00 Europe/Zurich`"),
+    ] = None
+    age_max_days: Annotated[
+        int | None, Field(ge=1, le=3650, description="Train again when the newest model is as old")
+    ] = None
+    retry_hours: Annotated[
+        int | None,
+        Field(ge=1, le=24 * 7, description="Train again so long after a failure that was not of the data"),
+    ] = None
+
+    @field_validator("between")
+    @classmethod
+    def _is_time_of_day(cls, between: str | None) -> str | None:
+        if between:
+            try:
+                parse_between(between)
+            except Refused as refusal:
+                raise ValueError(str(refusal)) from None
+        return between
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        quiet, delay = self.quiet_minutes, self.delay_max_minutes
+        if quiet is not None and delay is not None and quiet > delay:
+            raise ValueError(
+                f"quiet_minutes is {quiet}, which is more than delay_max_minutes ({delay}): a training never "
+                "waits for so long"
+            )
+        return self
+
+    def to_settings(self) -> RetrainingSettings:
+        return RetrainingSettings(**self.model_dump(exclude_none=True))
+
+
+def retraining_view(settings: RetrainingSettings) -> dict[str, Any]:
+    """Return the rules that are set, as they are given."""
+    none = asdict(NO_RULES)
+    return {name: value for name, value in asdict(settings).items() if value != none[name]}

@@ -1,0 +1,28 @@
+"""Conversion of retraining settings to and from items of the store."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from trainyard.domain.retraining import NO_RULES, BatchEnd, RetrainingSettings
+from trainyard.persistence.store import Item
+
+_OPTIONAL = ("quiet_minutes", "delay_max_minutes")
+_NUMBERS = ("files", "megabytes", "rows", "interval_minutes", "age_max_days", "retry_hours")
+
+
+def retraining_item(settings: RetrainingSettings) -> Item:
+    """Return what differs from no rules at all."""
+    none = asdict(NO_RULES)
+    return {name: value for name, value in asdict(settings).items() if value != none[name]}
+
+
+def retraining_from(values: Mapping[str, Any] | None) -> RetrainingSettings:
+    if values is None:
+        return NO_RULES
+    return RetrainingSettings(
+        **{name: int(values.get(name, 0)) for name in _NUMBERS},
+        **{name: int(values[name]) for name in _OPTIONAL if name in values},
+        closed_by=BatchEnd(values.get("closed_by", "")),
+        between=str(values.get("between", "")),
+    )
