@@ -81,6 +81,11 @@ FAIR_SEEDS ?= 20
 simulate: .venv/ready  ## simulate the scheduler under faults: make simulate SEEDS=5000
 	@$(BIN)/python -m simulation --seeds $(SEEDS)
 
+SCHEDULES ?= 10000
+.PHONY: schedules
+schedules: .venv/ready  ## simulate schedules of many tenants that are due in one minute: make schedules SCHEDULES=10000
+	@$(BIN)/python -m simulation.schedule_storm --tenants $(SCHEDULES)
+
 .PHONY: fairness
 fairness: .venv/ready  ## measure fair shares, starvation bounds and large requests
 	@$(BIN)/python -m simulation.fairness --seeds $(FAIR_SEEDS)

@@ -23,6 +23,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     """Apply all patches; `sagemaker` returns a client of the SageMaker server."""
     provision_pipelines(sagemaker)
     provision_named_queries()
+    provision_bus_policies()
     carry_scheduled_events()
     schedule_as_aws()
     tell_object_versions()
@@ -34,6 +35,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     let_rules_send_by_queue_policy()
     refuse_queue_policies_of_several_queues()
     swallow_uploads()
+    emit_alarm_changes()
     filter_as_aws()
     provision_destinations()
     send_as_aws(_objection_to_send)
@@ -93,6 +95,41 @@ def provision_named_queries() -> None:
         athena._delete_named_query({"NamedQueryId": physical_id})
 
     provisioners._RESOURCE_HANDLERS["AWS::Athena::NamedQuery"] = {
+        "create": create,
+        "update": update,
+        "delete": delete,
+    }
+
+
+def provision_bus_policies() -> None:
+    """CloudFormation refuses a stack with an AWS::Events::EventBusPolicy: keep its statement with the bus.
+
+    EventBridge does not enforce it here: events of other accounts do not reach a bus at all.
+    """
+    from ministack.services import eventbridge
+    from ministack.services.cloudformation import provisioners
+
+    def create(logical_id: str, properties: Answer, stack_name: str) -> tuple[str, Answer]:
+        statement, bus, name = properties["Statement"], properties["EventBusName"], properties["StatementId"]
+        eventbridge._put_permission(
+            {
+                "EventBusName": bus,
+                "StatementId": name,
+                "Principal": statement["Principal"],
+                "Action": statement["Action"],
+                "Condition": statement["Condition"],
+            }
+        )
+        return f"{bus}|{name}", {}
+
+    def update(physical_id: str, old: Answer, new: Answer, stack_name: str) -> tuple[str, Answer]:
+        return create("", new, stack_name)
+
+    def delete(physical_id: str, properties: Answer) -> None:
+        bus, _, name = physical_id.partition("|")
+        eventbridge._remove_permission({"EventBusName": bus, "StatementId": name})
+
+    provisioners._RESOURCE_HANDLERS["AWS::Events::EventBusPolicy"] = {
         "create": create,
         "update": update,
         "delete": delete,
@@ -592,6 +629,37 @@ def assume_as_service(role_arn: str, session_name: str, trusted: str = ".amazona
         "aws_secret_access_key": session["SecretAccessKey"],
         "aws_session_token": session["SessionToken"],
     }
+
+
+def emit_alarm_changes() -> None:
+    """Alarms emit no event when their state changes: put it on the default bus, as CloudWatch does.
+
+    Source: CloudWatch user guide, "Alarm events and EventBridge".
+    """
+    from ministack.core.responses import get_account_id, get_region
+    from ministack.services import cloudwatch
+
+    dispatch = cloudwatch._dispatch_alarm_actions
+
+    def dispatch_and_emit(alarm: Answer, old_state: str, new_state: str, reason: str) -> None:
+        dispatch(alarm, old_state, new_state, reason)
+        if old_state == new_state:
+            return
+        detail = {
+            "alarmName": alarm["AlarmName"],
+            "state": {"value": new_state, "reason": reason},
+            "previousState": {"value": old_state},
+            "configuration": {"description": alarm.get("AlarmDescription", "")},
+        }
+        entry = {
+            "Source": "aws.cloudwatch",
+            "DetailType": "CloudWatch Alarm State Change",
+            "Detail": json.dumps(detail),
+            "Resources": [alarm["AlarmArn"]],
+        }
+        emit_as_aws(entry, account_id=get_account_id(), region=get_region())
+
+    cloudwatch._dispatch_alarm_actions = dispatch_and_emit
 
 
 def emit_as_aws(entry: Answer, *, account_id: str, region: str) -> None:

@@ -18,7 +18,8 @@ from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX, milliseconds
-from trainyard.domain.requests import Outcome, Request, State
+from trainyard.domain.requests import Collected, Outcome, Request, State
+from trainyard.domain.retraining import RetrainingSettings
 from trainyard.domain.scheduling import Plan, Reason
 from trainyard.persistence.bell import (
     BELL,
@@ -35,6 +36,7 @@ from trainyard.persistence.bell import (
 )
 from trainyard.persistence.ledger import BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY
 from trainyard.persistence.requests import request_key
+from trainyard.persistence.run_history import last_start, past_from, past_key, trainings_from
 from trainyard.persistence.store import Page, Store, Update
 from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import PAGE_MIN
@@ -992,3 +994,33 @@ def test_a_pass_that_no_ring_woke_reads_all_that_waits(harness: Harness) -> None
     harness.enlist(2, tier="premium", tenant_id="other")  # without a ring
     seen = harness.scheduler.admitter.read(LIMITS, NOW, [])
     assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]
+
+
+def test_the_start_of_a_training_is_noted_where_the_next_must_keep_an_interval(harness: Harness) -> None:
+    rules, key = RetrainingSettings(interval_minutes=10), past_key("acme", "churn")
+    enlist = harness.scheduler.enlister.enlist
+    enlist(submission(1, data_set="churn"), LIMITS, NOW, rules=rules)
+    harness.admit(seconds=5)
+    (item,) = harness.tables.store.get(key)
+    assert last_start(item) == after(5)
+    assert harness.finish(harness.state(1), State.SUCCEEDED, execution=execution(harness.state(1)))
+    (item,) = harness.tables.store.get(key)
+    assert (last_start(item), len(past_from(item))) == (after(5), 1), "neither write loses the other's"
+    past = trainings_from(item).trained
+    assert past is not None
+    assert past.request_id == submission(1).request_id
+    comer = enlist(submission(2, data_set="churn"), LIMITS, after(60), rules=rules).request
+    assert comer.due_at == after(605)
+    assert harness.admit(seconds=604) == []
+    assert harness.admit(seconds=605) == [comer.request_id]
+
+
+def test_uploads_that_are_collected_are_counted_once_and_start_together(harness: Harness) -> None:
+    rules = RetrainingSettings(files=3)
+    for number in (1, 2, 2, 3):
+        newest = content(key=f"incoming/churn/{number}.csv", event_time=after(number), size_bytes=number)
+        each = submission(number, data_set="churn", content=newest, triggers=("upload",))
+        harness.scheduler.enlister.enlist(each, LIMITS, after(number), rules=rules)
+        assert bool(harness.admit(seconds=number)) == (number == 3)
+    started = harness.state(3)
+    assert (started.collected, started.triggers, started.collects) == (Collected(3, 6, 0), ("upload",), False)

@@ -48,6 +48,7 @@ OPTIONS = {
     "ApprovalLinks": "true",
     "HttpApi": "true",
     "ApiOrigins": "https://portal.example.com",
+    "EventAccounts": "999999999999,888888888888",
 }
 """All pipelines that there may be, some of which the policy below needs; and all that serving can do."""
 POLICY = """
@@ -55,6 +56,9 @@ running_max: 6
 quiet_period_seconds: 0
 delay_max_seconds: 0
 start_retry_delay_seconds: 1
+retraining:
+  sources: {com.example.crm: [asked-by-crm]}
+  alarms: [{name: "quality/{tenant}/{data_set}"}]
 tiers:
   basic:
     quota: 2

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import apigateway, cloudwatch_logs, cognito, eventbridge, lambda_svc, s3, scheduler, sns
+from ministack.services import (
+    apigateway,
+    cloudwatch,
+    cloudwatch_logs,
+    cognito,
+    eventbridge,
+    lambda_svc,
+    s3,
+    scheduler,
+    sns,
+)
 from ministack.services.cloudformation import provisioners
 
 from local.schedule_patches import _refusal, _zoned, schedule_as_aws
@@ -171,6 +181,14 @@ def test_events_of_aws_services_are_refused_from_customers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.split()[-1] == "1", LOOK
+
+
+def test_bus_policies_are_not_provisioned() -> None:
+    assert "AWS::Events::EventBusPolicy" not in inspect.getsource(provisioners), LOOK
+
+
+def test_alarms_emit_no_event() -> None:
+    assert "CloudWatch Alarm State Change" not in inspect.getsource(cloudwatch), LOOK
 
 
 def test_rules_reach_queues_whatever_the_queues_policies_say() -> None:

@@ -3,7 +3,8 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from zlib import crc32
 
 from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.announcements import APPLICATION_SOURCE
@@ -68,6 +69,14 @@ class TransformAsked:
     """Of the event."""
     is_forced: bool = False
     """Whether to predict also rows that the same version has predicted before."""
+
+
+def delay_within(spread: timedelta, asked: RetrainingAsked) -> int:
+    """Return after how many seconds a training is asked for, of those over which many are spread: the same for the
+    same tenant and data set.
+    """
+    seconds = int(spread.total_seconds())
+    return crc32(f"{asked.tenant_id}/{asked.data_set}".encode()) % seconds if seconds else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

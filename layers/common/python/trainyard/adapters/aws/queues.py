@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import uniform
 from typing import Any
-from zlib import crc32
 
 from botocore.exceptions import ClientError
 
@@ -15,7 +14,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.application.ports import AT_ONCE
 from trainyard.domain.announcements import APPLICATION_SOURCE
-from trainyard.domain.arrivals import RetrainingAsked
+from trainyard.domain.arrivals import RetrainingAsked, delay_within
 from trainyard.domain.errors import Throttled, TrainyardError
 from trainyard.domain.receipts import without_account
 from trainyard.domain.requests import Request, State, Submission
@@ -78,7 +77,7 @@ class SqsRetrainings:
                 {
                     "Id": str(number),
                     "MessageBody": retraining_body(retraining, now),
-                    **({"DelaySeconds": delay} if (delay := _delay_of(retraining, spread)) else {}),
+                    **({"DelaySeconds": delay} if (delay := delay_within(spread, retraining)) else {}),
                 }
                 for number, retraining in enumerate(asked[start : start + _BATCH])
             ]
@@ -86,12 +85,6 @@ class SqsRetrainings:
                 answer = client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             if answer.get("Failed"):
                 raise Throttled(f"the uploads queue did not accept all messages: {answer['Failed'][0]['Code']}")
-
-
-def _delay_of(asked: RetrainingAsked, spread: timedelta) -> int:
-    """Return after how many seconds a message arrives: the same for the same tenant and data set."""
-    seconds = int(spread.total_seconds())
-    return crc32(f"{asked.tenant_id}/{asked.data_set}".encode()) % seconds if seconds else 0
 
 
 class SqsDeadLetters:

@@ -1,0 +1,197 @@
+"""What makes data sets train by itself, and what does not, in the deployed service."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.demo import data
+from tests.e2e.conftest import Harness, eventually
+from trainyard.domain.requests import Cause, Request, State
+from trainyard.persistence.items import stamp
+from trainyard.persistence.retraining_records import record_from, record_key
+from trainyard.persistence.run_history import past_key
+from trainyard.persistence.store import Update
+
+WINE = data.bundled("wine")
+
+
+def reason_left_out(harness: Harness, tenant_id: str, data_set: str) -> str:
+    """Wait until a trigger of a data set was left out; return why."""
+
+    def find() -> str | None:
+        (item,) = harness.deployment.store.get(record_key(tenant_id, data_set))
+        last = record_from(item).last
+        return last.left_out if last else None
+
+    return eventually(find)
+
+
+def waiting(harness: Harness, tenant_id: str, uploads: int) -> Request:
+    """Wait until one request of a tenant waits that stands for so many uploads."""
+
+    def find() -> Request | None:
+        queued = [each for each in harness.requests(tenant_id) if each.state is State.QUEUED]
+        return queued[0] if len(queued) == 1 and queued[0].collected.files == uploads else None
+
+    return eventually(find)
+
+
+def test_uploads_are_collected_until_they_are_enough(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = ("--retraining", "files=3,rows=100000", "--retraining", "wine:files=3,interval_minutes=60")
+    bucket = harness.create("collects", "--train-on", "whole-prefix", *rules)
+    for number in range(2):
+        harness.put(bucket, f"incoming/wine/{number}.csv", WINE)
+    request = waiting(harness, "collects", 2)
+    assert harness.receipt(request)["message"].startswith("accepted, waiting for further uploads")
+    capsys.readouterr()
+    assert harness.run("why", request.request_id) == 0
+    assert "2 of 3 files" in capsys.readouterr().out
+    harness.put(bucket, "incoming/wine/2.csv", WINE)
+    ended = harness.ended("collects", 3)
+    (trained,) = [each for each in ended if each.state is State.SUCCEEDED]
+    assert (trained.triggers, trained.collected.files) == (("upload",), 3)
+    assert trained.outcome is not None
+    assert trained.outcome.trained_files == 3
+    receipt = harness.receipt(trained)
+    assert (receipt["asked_by"], receipt["uploads"]) == (["upload"], 3)
+    # The next training keeps the interval to the start of this one.
+    harness.put(bucket, "incoming/wine/3.csv", WINE + b"\n")
+    for number in range(4, 6):
+        harness.put(bucket, f"incoming/wine/{number}.csv", WINE)
+    request = waiting(harness, "collects", 3)
+    assert trained.admitted_at is not None
+    assert request.due_at == trained.admitted_at + timedelta(hours=1)
+    assert harness.run("stop", request.request_id) == 0
+
+
+def test_a_batch_of_files_is_complete_with_its_manifest(harness: Harness) -> None:
+    bucket = harness.create("batches", "--train-on", "whole-prefix", "--retraining", "closed_by=_manifest.json")
+    harness.put(bucket, "incoming/wine/day/0.csv", WINE)
+    waiting(harness, "batches", 1)
+    files = json.dumps({"files": ["0.csv", "1.csv"]}).encode()
+    harness.put(bucket, "incoming/wine/day/_manifest.json", files)
+
+    def refused() -> list[Request]:
+        return [each for each in harness.requests("batches") if each.state is State.REJECTED]
+
+    (first,) = eventually(refused)
+    assert "1 of the 2 files that the manifest lists are not there, or are empty: 'day/1.csv'" in str(first.reason)
+    assert harness.receipt(first)["reason"] == first.reason
+    harness.put(bucket, "incoming/wine/day/1.csv", WINE)
+    waiting(harness, "batches", 2)
+    harness.put(bucket, "incoming/wine/day/_manifest.json", files)
+    ended = harness.ended("batches", 4)
+    (trained,) = [each for each in ended if each.state is State.SUCCEEDED]
+    assert (trained.triggers, trained.outcome and trained.outcome.trained_files) == (
+        ("upload", "batch complete"),
+        2,
+    )
+
+
+def test_nothing_is_trained_when_nothing_has_changed(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket = harness.create("unchanged", "--retrain", "rate(1 minute)")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (trained,) = harness.ended("unchanged")
+    assert trained.state is State.SUCCEEDED
+    harness.cloud.pass_schedule_time(60)
+    reason = reason_left_out(harness, "unchanged", "wine")
+    assert f"since request {trained.request_id[:8]} trained on them" in reason
+    capsys.readouterr()
+    assert harness.run("retraining", "unchanged") == 0
+    assert "not trained" in capsys.readouterr().out
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    again = next(each for each in harness.ended("unchanged", 2) if each.request_id != trained.request_id)
+    assert (again.state, again.cause) == (State.REJECTED, Cause.UPLOAD)
+    assert "ask for a training with force" in harness.receipt(again)["reason"]
+    assert harness.run("retrain", "unchanged", "--data-set", "wine", "--wait") == 4
+    assert harness.run("retrain", "unchanged", "--data-set", "wine", "--force", "--wait") == 0
+    assert harness.run("tenant", "update", "unchanged", "--retrain", "") == 0
+
+
+def alarm(harness: Harness, name: str, *states: str) -> None:
+    cloudwatch = harness.cloud.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        Namespace="Quality",
+        MetricName="Quality",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=0.5,
+        ComparisonOperator="LessThanThreshold",
+        Statistic="Average",
+        TreatMissingData="ignore",
+    )
+    for state in states:
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")
+
+
+def test_alarms_and_other_systems_ask_for_trainings(harness: Harness) -> None:
+    bucket = harness.create("asked-by-crm", "--retraining", "interval_minutes=1")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (first,) = harness.ended("asked-by-crm")
+    assert harness.run("pause", "all") == 0
+    harness.put(bucket, "incoming/wine/wine.csv", WINE + b"\n")
+    waiting(harness, "asked-by-crm", 1)
+    alarm(harness, "quality/asked-by-crm/wine", "ALARM", "OK", "ALARM", "OK", "ALARM")
+    alarm(harness, "cpu", "ALARM")
+    events = harness.cloud.client("events")
+
+    def ask(source: str, **detail: Any) -> None:
+        entry = {
+            "EventBusName": harness.outputs["EventBus"],
+            "Source": source,
+            "DetailType": "Retraining Requested",
+            "Detail": json.dumps({"tenant_id": "asked-by-crm", "data_set": "wine", **detail}),
+        }
+        assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+
+    ask("com.example.crm", reason="the campaign is over")
+    ask("com.example.other")
+    ask("com.example.crm", schema_version=7)
+    ask("com.example.crm", tenant_id="unheard-of")
+
+    def merged() -> Request | None:
+        queued = [each for each in harness.requests("asked-by-crm") if each.state is State.QUEUED]
+        wanted = {"upload", "alarm: quality/asked-by-crm/wine", "event: com.example.crm the campaign is over"}
+        return queued[0] if len(queued) == 1 and set(queued[0].triggers) == wanted else None
+
+    reasons: list[str] = []
+
+    def refused() -> bool:
+        reasons.extend(reason for _, reason in harness.letters("uploads-dlq"))
+        return len(reasons) >= 3
+
+    try:
+        request = eventually(merged)
+        assert eventually(refused, 60)
+    finally:
+        assert harness.run("resume", "all") == 0
+    told = " | ".join(reasons)
+    assert "events of source 'com.example.other' may not ask for tenant asked-by-crm" in told
+    assert "schema_version" in told
+    assert "there is no tenant 'unheard-of'" in told
+    assert harness.run("stop", request.request_id) == 0
+    assert first.state is State.SUCCEEDED
+
+
+def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
+    # Of the quarter of an hour over which such requests are spread, this name's comes after a second.
+    data_set = "wine-129"
+    bucket = harness.create("watched", "--retraining", "age_max_days=1")
+    harness.put(bucket, f"incoming/{data_set}/wine.csv", WINE)
+    (first,) = harness.ended("watched")
+    key = past_key("watched", data_set)
+    (item,) = harness.deployment.store.get(key)
+    assert item is not None
+    days_ago = stamp(datetime.now(UTC) - timedelta(days=2))
+    trained = {**item["trained"], "at": days_ago, "basis": "other data.other settings"}
+    harness.deployment.store.transact([Update(key, set={"trained": trained})])
+    payload = json.dumps({"source": "retraining watch"}).encode()
+    answer = harness.cloud.client("lambda").invoke(FunctionName=harness.outputs["IntakeFunction"], Payload=payload)
+    told = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, told
+    assert told["asked"] >= 1
+    again = next(each for each in harness.ended("watched", 2, 90) if each.request_id != first.request_id)
+    assert (again.state, again.triggers) == (State.SUCCEEDED, ("age",))
