@@ -98,6 +98,12 @@ reading: .venv/ready steps  ## read a table written in every way, and compare pr
 	$$python tests/steps/reading_matrix.py pipeline/steps $(READ_EVERY) && \
 	$$python tests/steps/rows_alone.py pipeline/steps $(READ_TABLES)
 
+DRAWS ?= 100
+.PHONY: drift
+drift: .venv/ready steps  ## plant drift in data sets that do not move, and print how often it is found: make drift DRAWS=100
+	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
+	$$python tests/steps/drift_rates.py pipeline/steps $(DRAWS)
+
 .PHONY: tables
 tables: .venv-tables/ready  ## compare the steps with scikit-learn used by hand, on tables that come with libraries
 	@.venv-tables/bin/python tests/steps/library_tables.py pipeline/steps \

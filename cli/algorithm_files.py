@@ -34,7 +34,7 @@ def read_entry(file: Path) -> dict[str, Any]:
 
 def shipped_scripts() -> dict[str, bytes]:
     """Return the step scripts of a deployment, by name, with the libraries that the image lacks."""
-    scripts = {path.name: path.read_bytes() for path in sorted((PIPELINE / "steps").glob("*.py"))}
+    scripts = {path.name: path.read_bytes() for path in sorted((PIPELINE / "steps").glob("*.*"))}
     return scripts | {"libraries.zip": libraries()}
 
 

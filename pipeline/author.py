@@ -65,8 +65,10 @@ STRINGS = (
     "Split",
     "Hyperparameters",
     "QualityMetric",
+    "StatisticsUri",
+    "DriftRules",
 )
-DEFAULTS = {"Split": "auto"}
+DEFAULTS = {"Split": "auto", "DriftRules": "refuse:train:30:"}
 """Of parameters that a dispatcher of an earlier version does not give, while a deployment is under way."""
 
 INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
@@ -151,8 +153,10 @@ def build() -> Pipeline:
             Join(on="=", values=["--split", p["Split"]]),
             "--problem",
             p["ProblemType"],
+            Join(on="=", values=["--drift", p["DriftRules"]]),
         ],
-        inputs={"input": (p["InputDataUri"], "ManifestFile")},
+        # Those of the last training; or of none, from the folder of the scripts.
+        inputs={"input": (p["InputDataUri"], "ManifestFile"), "statistics": (p["StatisticsUri"], "S3Prefix")},
         # The job fails unless it reads as many bytes as were checked at the start.
         environment={"INPUT_BYTES": p["InputBytes"]},
         outputs={
@@ -265,7 +269,12 @@ def processing_step(
             "Outputs": [
                 {
                     "OutputName": label,
-                    "S3Output": {"S3Uri": uri, "LocalPath": f"{OUTPUT}/{label}", "S3UploadMode": "EndOfJob"},
+                    "S3Output": {
+                        "S3Uri": uri,
+                        "LocalPath": f"{OUTPUT}/{label}",
+                        # What a step says of the data is of use also where it refuses to train on them.
+                        "S3UploadMode": "Continuous" if label == "profile" else "EndOfJob",
+                    },
                 }
                 for label, uri in outputs.items()
             ],
@@ -364,6 +373,14 @@ def register_step() -> RequestStep:
             "Explainability": {
                 "Report": {"ContentType": "application/json", "S3Uri": joined(p["ModelOutputUri"], "card.json")}
             },
+        },
+        "DriftCheckBaselines": {
+            "ModelDataQuality": {
+                "Statistics": {
+                    "ContentType": "application/json",
+                    "S3Uri": joined(p["ReportOutputUri"], "profile/statistics.json"),
+                }
+            }
         },
         "CustomerMetadataProperties": {
             "tenant": p["TenantId"],

@@ -3,7 +3,7 @@
 A CloudFormation custom resource, since `sam deploy` uploads only SAM artefacts. Everything is published under a
 hash of its content, so that running executions keep the scripts they started with.
 
-    code/<hash>/steps/*.py        what processing jobs read
+    code/<hash>/steps/*.py        what processing jobs read; no_statistics.json stands for those of no training
     code/<hash>/steps/libraries.zip  the libraries that SageMaker's image lacks, as Python imports them
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
@@ -62,7 +62,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> dict[str, str]:
     """Upload scripts and definitions; return CodeUri and the DefinitionKey of each pipeline. Idempotent."""
-    scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
+    scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.*"))}
     scripts["libraries.zip"] = libraries()
     template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
     variants = {"": template} | {str(types): preferring(template, types) for types in range(2, TYPES_MAX + 1)}

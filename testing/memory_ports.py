@@ -139,6 +139,8 @@ class MemoryDataSets:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], list[Content]] = {}
+        self.statistics: dict[str, str] = {}
+        """Request → URI of the statistics that it left."""
         self.hashes: dict[str, str] = {}
         """Entity tag → SHA-256."""
         self.manifests: dict[str, tuple[str, ...]] = {}
@@ -149,6 +151,9 @@ class MemoryDataSets:
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
         objects = self.objects.get((tenant.tenant_id, data_set), [])
         return objects[-1] if objects else None
+
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
+        return self.statistics.get(trained)
 
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:

@@ -42,6 +42,8 @@ class Container:
         problem: str = "auto",
         split: str = "auto",
         checked: int | None = None,
+        statistics: Path | None = None,
+        drift: str = "",
     ) -> str:
         """Run the first step; returns its failure message, "" when it succeeded."""
         for name, body in files:
@@ -52,9 +54,9 @@ class Container:
             text for name in ("input", "train", "test", "profile") for text in (f"--{name}", str(self.root / name))
         ]
         environment = {} if checked is None else {"INPUT_BYTES": str(checked)}
-        return self._run(
-            "preprocess", *paths, "--target", target, "--problem", problem, "--split", split, **environment
-        )
+        asked = ("--target", target, "--problem", problem, "--split", split, f"--drift={drift}")
+        before = ("--statistics", str(statistics)) if statistics else ()
+        return self._run("preprocess", *paths, *asked, *before, **environment)
 
     def train(self, algorithm: str = "linear", **chosen: object) -> str:
         environment = {

@@ -353,12 +353,25 @@ RETRAINING = Command(
     examples=["trainyard retraining", "trainyard retraining acme --hours 168"],
     notes=["Schedules are set by trainyard tenant update (docs/tenants.md)."],
 )
+DRIFT = Command(
+    "drift",
+    "drift:drift",
+    TENANT,
+    argument("data_set", "DATA-SET"),
+    option("--request", "request_id", metavar="REQUEST", help="The training to show; default: the last one."),
+    flag("--all", help="Show stable columns too."),
+    help="Show how far the columns of a data set have moved from those of the training before.\n\n"
+    "INDEX is the population stability index: below 0.1 a column is stable, from 0.25 on it has shifted.",
+    examples=["trainyard drift acme churn", "trainyard drift acme churn --all --request 0124550c"],
+    notes=["docs/retraining.md says what follows from drift, and how a data set's rules change that."],
+)
 COMMANDS = (
     CHECK,
     UPLOAD,
     PRESIGN,
     RETRAIN,
     RETRAINING,
+    DRIFT,
     REQUESTS,
     SHOW_REQUEST,
     LOGS,

@@ -200,19 +200,23 @@ class JobRunner:
         if over:
             raise JobFailed(f"ValidationException: container argument of {len(over[0])} characters, at most 256")
         environment = {name: str(value) for name, value in request.get("Environment", {}).items()}
-        code = self._execute(job, root, script, arguments, environment)
+        try:
+            code = self._execute(job, root, script, arguments, environment)
+        finally:
+            self._upload_outputs(request, root, s3, "Continuous")
         message = root / "opt/ml/output/message"
         job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
         if code != 0:
             raise JobFailed(f"AlgorithmError: , exit code: {code}")  # the reason is in the exit message
+        self._upload_outputs(request, root, s3, "EndOfJob")
+
+    def _upload_outputs(self, request: dict[str, Any], root: Path, s3: Any, mode: str) -> None:
+        """Upload the outputs of a mode: those of a job that failed only if they are uploaded continuously."""
         for output in request["ProcessingOutputConfig"]["Outputs"]:
             target = output["S3Output"]
-            upload(
-                s3,
-                mapped(root, target["LocalPath"]),
-                target["S3Uri"],
-                request["ProcessingOutputConfig"].get("KmsKeyId"),
-            )
+            if target["S3UploadMode"] == mode:
+                key = request["ProcessingOutputConfig"].get("KmsKeyId")
+                upload(s3, mapped(root, target["LocalPath"]), target["S3Uri"], key)
 
     def _train(self, job: Job, root: Path, s3: Any) -> None:
         """Train, and begin anew after each interruption, as managed spot training does."""

@@ -17,7 +17,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from column_statistics import statistics_of
 from common import DataError, json_text, run
+from drift import Drift, Rules, check, compare, read_before
 from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
 from sample import sample_of
@@ -48,6 +50,9 @@ class Prepared:
     schema: dict[str, Any]
     summary: dict[str, Any]
     sample: dict[str, Any]
+    statistics: dict[str, Any]
+    drift: Drift | None
+    """From the last training; None where that has left no statistics."""
 
 
 def main() -> None:
@@ -57,7 +62,12 @@ def main() -> None:
     profile = {"files": [describe(path, arguments.input) for path in files]}
     profile["sha256"] = hashlib.sha256("".join(f["sha256"] for f in profile["files"]).encode()).hexdigest()
     write_json(arguments.profile / "profile.json", profile)
-    prepared = prepare(files, arguments.target, arguments.problem, arguments.split)
+    before = read_before(arguments.statistics) if arguments.statistics else None
+    prepared = prepare(files, arguments.target, arguments.problem, arguments.split, before)
+    if prepared.drift is not None:
+        write_json(arguments.profile / "drift.json", prepared.drift.as_json())
+        check(prepared.drift, Rules.parse(arguments.drift))
+    write_json(arguments.profile / "statistics.json", prepared.statistics)
     write_split(prepared, arguments.train, arguments.test)
     write_json(arguments.train / "schema.json", prepared.schema)
     write_json(arguments.profile / "profile.json", profile | prepared.summary)
@@ -66,8 +76,17 @@ def main() -> None:
         print(note)
 
 
-def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_split: str) -> Prepared:
-    """Return the files' rows as features and target; raises DataError when they cannot be trained on."""
+def prepare(
+    files: list[Path],
+    asked_target: str,
+    asked_problem: str,
+    asked_split: str,
+    before: dict[str, Any] | None = None,
+) -> Prepared:
+    """Return the files' rows as features and target, compared with the statistics of the last training, if any.
+
+    Raises DataError when they cannot be trained on.
+    """
     table, places = read_all(files, asked_target)
     name = target_column(table, asked_target)
     leave_out_totals(table, places)
@@ -80,6 +99,10 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
     features = frame(table, findings.columns)
     leaks = look_for_leaks(features, name, target, findings)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
+    predicted = pd.Series(target.values, name=name)
+    statistics = statistics_of(features, findings.columns, predicted, target.problem)
+    drift = compare(before, features, findings, table.columns, predicted) if before else None
+    moves = drift.notes() if drift else []
     parts = split(how, features, target)
     last = target.values[parts.train[-1]] if parts.kind == "time" and target.problem == "regression" else None
     schema = {
@@ -94,11 +117,11 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
         "rows": len(target.rows),
         "dropped": dict(table.dropped + target.dropped),
         "left_out": findings.left_out,
-        "notes": [*parts.notes, *leaks, *target.notes, *table.notes, *findings.notes][:NOTES_MAX],
+        "notes": [*moves, *parts.notes, *leaks, *target.notes, *table.notes, *findings.notes][:NOTES_MAX],
         "split": parts.as_json(),
         "kinds": dict(Counter(column.kind for column in findings.columns)),
     }
-    return Prepared(features, target, parts, schema, summary, sample)
+    return Prepared(features, target, parts, schema, summary, sample, statistics, drift)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -108,6 +131,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--target", required=True)
     parser.add_argument("--problem", choices=("auto", "classification", "regression"), default="auto")
     parser.add_argument("--split", default="auto", help="auto, random, group:COLUMN or time:COLUMN")
+    parser.add_argument("--statistics", type=Path, help="a folder with those of the last training")
+    parser.add_argument("--drift", default="", help="what follows from drift: refuse:train:30:age|income")
     return parser.parse_args()
 
 

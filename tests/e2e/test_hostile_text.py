@@ -95,6 +95,7 @@ def test_every_command_shows_hostile_text_as_text(
             ("hostile", "x", "[bold]'$(id)'.csv"),
         ],
         "retrain": [("hostile", "--data-set", HOSTILE), ("hostile", "--ready-by", HOSTILE)],
+        "drift": [("hostile", HOSTILE), (HOSTILE, "churn"), ("hostile", "churn", "--request", one)],
         "retraining": [(), ("hostile", "--hours", "2"), (HOSTILE,)],
         "requests": [("hostile",), (HOSTILE,), ("hostile", "--data-set", HOSTILE)],
         "request": [(one,), (another,), (HOSTILE,)],

@@ -195,3 +195,37 @@ def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
     assert told["asked"] >= 1
     again = next(each for each in harness.ended("watched", 2, 90) if each.request_id != first.request_id)
     assert (again.state, again.triggers) == (State.SUCCEEDED, ("age",))
+
+
+def test_drift_is_shown_and_refused_by_rule_until_it_is_forced(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = harness.create("drifts", "--retraining", "on_shift=refuse,shift_percent=10")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (first,) = harness.ended("drifts")
+    assert first.state is State.SUCCEEDED
+    header, *rows = WINE.decode().splitlines()
+    moved = [",".join(f"{float(cell) * 1000}" for cell in row.split(",")[:3]) for row in rows]
+    kept = [",".join(row.split(",")[3:]) for row in rows]
+    body = "\n".join([header, *map(",".join, zip(moved, kept, strict=True))]).encode()
+    harness.put(bucket, "incoming/wine/wine.csv", body)
+    refused = next(each for each in harness.ended("drifts", 2) if each.request_id != first.request_id)
+    assert refused.state is State.FAILED
+    assert "3 columns of 13 moved far from the last training" in str(refused.reason)
+    capsys.readouterr()
+    assert harness.run("drift", "drifts", "wine") == 0
+    shown = capsys.readouterr().out
+    assert "shifted" in shown
+    assert "10 stable columns not shown" in shown
+    assert harness.run("drift", "drifts", "other") == 1
+    assert harness.run("retrain", "drifts", "--data-set", "wine", "--force", "--wait") == 0
+    group = harness.deployment.tenant("drifts").model_group
+    package = harness.cloud.client("sagemaker").list_model_packages(ModelPackageGroupName=group)
+    arns = [each["ModelPackageArn"] for each in package["ModelPackageSummaryList"]]
+    baselines = [
+        harness.cloud.client("sagemaker").describe_model_package(ModelPackageName=arn)["DriftCheckBaselines"]
+        for arn in arns
+    ]
+    uris = [each["ModelDataQuality"]["Statistics"]["S3Uri"] for each in baselines]
+    assert len(uris) == 2
+    assert all(uri.endswith("/profile/statistics.json") for uri in uris)

@@ -63,6 +63,7 @@ EVERYTHING = Request(
     triggers=("upload", "schedule"),
     collected=Collected(3, 4, 5),
     collects=True,
+    is_forced=True,
     keeps_interval=True,
     basis="data.settings",
     data_bytes=4,
@@ -216,7 +217,7 @@ LASTING = {
         "outcome",
     ),
     *("risk_minutes", "miss_published", "kind", "overrides"),
-    *("triggers", "collected", "collects", "keeps_interval"),
+    *("triggers", "collected", "collects", "keeps_interval", "is_forced"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

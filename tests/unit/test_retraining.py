@@ -30,6 +30,7 @@ from trainyard.domain.retraining import (
     COLLECT_MAX,
     TRIGGER_LENGTH_MAX,
     BatchEnd,
+    OnDrift,
     RetrainingSettings,
     Trained,
     Trigger,
@@ -220,6 +221,10 @@ EVERY_RULE = RetrainingSettings(
     between="22:00-06:00 UTC",
     age_max_days=7,
     retry_hours=8,
+    on_schema_change=OnDrift.TRAIN,
+    on_shift=OnDrift.REFUSE,
+    shift_percent=9,
+    critical=("age", "income"),
 )
 
 
@@ -228,6 +233,7 @@ def test_rules_are_kept_as_they_were_given() -> None:
     assert len(retraining_item(EVERY_RULE)) == len(RetrainingValues.model_fields)
     assert RetrainingValues.model_validate(retraining_view(EVERY_RULE)).to_settings() == EVERY_RULE
     assert retraining_item(RetrainingSettings()) == {} == retraining_view(RetrainingSettings())
+    assert RetrainingValues.model_validate({"critical": "age|income"}).critical == ("age", "income")
     assert retraining_from(None) == RetrainingSettings() == RetrainingValues().to_settings()
 
 
@@ -242,6 +248,11 @@ def test_rules_are_kept_as_they_were_given() -> None:
         ({"between": "all day"}, "is not a time of the day such as"),
         ({"quiet_minutes": 10, "delay_max_minutes": 5}, "a training never waits for so long"),
         ({"wait": 5}, "Extra inputs"),
+        ({"shift_percent": 0}, "greater than or equal to 1"),
+        ({"on_shift": "wait"}, "'refuse' or 'train'"),
+        ({"critical": ["a"] * 9}, "at most 8"),
+        ({"critical": ["x" * 60] * 3}, "more than 150 characters in all"),
+        ({"critical": ""}, "at least 1 character"),
     ],
 )
 def test_rules_that_mean_nothing_are_refused(rules: dict[str, Any], words: str) -> None:

@@ -100,6 +100,12 @@ class DataSets(Protocol):
         """
         ...
 
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
+        """Return the URI of the statistics that a request's training left, `trained`, of the same data set; None
+        where they are not there.
+        """
+        ...
+
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         """Return what a training would read now, with `content` as the newest object (domain/unchanged.py,
         `data_digest`).

@@ -44,6 +44,7 @@ class TrainingRequestMessage(BaseModel):
         default=(), max_length=TRIGGERS_MAX
     )
     rows: int = Field(default=0, ge=0, lt=2**53)
+    is_forced: bool = False
     content: ContentMessage
 
 

@@ -3,13 +3,30 @@
 from dataclasses import asdict
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from trainyard.domain.errors import Refused
-from trainyard.domain.retraining import NO_RULES, BatchEnd, RetrainingSettings, parse_between
+from trainyard.domain.retraining import NO_RULES, BatchEnd, OnDrift, RetrainingSettings, parse_between
 
 _WEEK = 7 * 24 * 60
+CRITICAL_MAX = 8
+CRITICAL_LENGTH_MAX = 150
+"""Characters of all names: an argument of a processing job has 256 at most."""
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f|]+$")]
 Minutes = Annotated[int, Field(ge=1, le=_WEEK)]
+
+
+def _split(names: Any) -> Any:
+    """Return the names in a text such as "age|income"."""
+    return tuple(names.split("|")) if isinstance(names, str) else names
 
 
 class RetrainingValues(BaseModel):
@@ -38,6 +55,18 @@ class RetrainingValues(BaseModel):
         str | None,
         Field(max_length=64, description="When trainings may start: `22:00-06:00 Europe/Zurich`"),
     ] = None
+    on_schema_change: Annotated[
+        OnDrift | None, Field(description="When columns are missing or of another kind; default: refuse")
+    ] = None
+    on_shift: Annotated[OnDrift | None, Field(description="When the data has moved far; default: train")] = None
+    shift_percent: Annotated[
+        int | None, Field(ge=1, le=100, description="Of the columns that must have moved for that; default: 30")
+    ] = None
+    critical: Annotated[
+        tuple[ColumnName, ...] | None,
+        BeforeValidator(_split),
+        Field(max_length=CRITICAL_MAX, description="Columns of which one is enough"),
+    ] = None
     age_max_days: Annotated[
         int | None, Field(ge=1, le=3650, description="Train again when the newest model is as old")
     ] = None
@@ -58,6 +87,8 @@ class RetrainingValues(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if len("|".join(self.critical or ())) > CRITICAL_LENGTH_MAX:
+            raise ValueError(f"critical: the names have more than {CRITICAL_LENGTH_MAX} characters in all")
         quiet, delay = self.quiet_minutes, self.delay_max_minutes
         if quiet is not None and delay is not None and quiet > delay:
             raise ValueError(

@@ -11,6 +11,7 @@ from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.retraining import OnDrift, RetrainingSettings
 from trainyard.domain.tenants import Tenant, TrainingSettings
 
 
@@ -66,6 +67,14 @@ class Locations:
     def profile(self) -> str:
         return f"{self.reports}/profile/profile.json"
 
+    @property
+    def statistics(self) -> str:
+        return f"{self.reports}/profile/statistics.json"
+
+    @property
+    def drift(self) -> str:
+        return f"{self.reports}/profile/drift.json"
+
 
 def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, ...]:
     """Return the container images that the tenant's jobs pull."""
@@ -100,9 +109,11 @@ def pipeline_parameters(
     *,
     defaults: Defaults,
     data_bytes: int | None = None,
+    statistics_uri: str | None = None,
 ) -> dict[str, str]:
     """Return name → value of every parameter of the run's pipeline; no value is empty.
 
+    `statistics_uri` is that of the last training, with which the data is compared; None where there is none.
     `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
 
     The only value from the upload is its location, which is inside the tenant's root. Raises Refused
@@ -146,11 +157,26 @@ def pipeline_parameters(
         "ProblemType": settings.problem.value,
         "Split": settings.split,
         "MinimumQuality": str(tier.quality_min),
+        "StatisticsUri": statistics_uri or f"{algorithm.code_uri or defaults.code_uri}/steps/{NO_STATISTICS}",
+        "DriftRules": _drift_rules(settings.retraining, is_forced=request.is_forced),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
     if profile.checkpoints:
         parameters["CheckpointUri"] = _checkpoints(where, request, parameters)
     return parameters
+
+
+NO_STATISTICS = "no_statistics.json"
+"""Published with the step scripts: a job's input must exist."""
+
+
+def _drift_rules(rules: RetrainingSettings, *, is_forced: bool) -> str:
+    """Return what follows from drift, as the first step takes it (pipeline/steps/drift.py): an argument of a
+    container has 256 characters at most.
+    """
+    on_schema_change = OnDrift.TRAIN if is_forced else rules.on_schema_change
+    on_shift = OnDrift.TRAIN if is_forced else rules.on_shift
+    return f"{on_schema_change}:{on_shift}:{rules.shift_percent}:{'|'.join(rules.critical)}"
 
 
 TRAINED_ON = ("InputBytes", "CodeUri", "Algorithm", "TargetColumn", "ProblemType", "Split", "Hyperparameters")

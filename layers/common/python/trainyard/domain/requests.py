@@ -196,6 +196,8 @@ class Submission:
     """What asked for it (domain/retraining.py, `trigger_text`)."""
     rows: int = 0
     """Of its upload, where they were counted."""
+    is_forced: bool = False
+    """Whether to train whatever has changed, or not, since the last training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,8 @@ class Request:
     """Whether it waits for further uploads, since too little was uploaded so far."""
     keeps_interval: bool = False
     """Whether its start is noted, because the next training of its data set must keep an interval."""
+    is_forced: bool = False
+    """Whether it trains whatever has changed, or not, since the last training."""
     basis: str = ""
     """What it was started on (domain/unchanged.py, `basis_of`); "" while that is not known."""
     data_bytes: int = 0

@@ -27,6 +27,13 @@ class BatchEnd(StrEnum):
     """Lists the files of the batch: {"files": ["part-0.csv", "part-1.csv"]}, relative to its own folder."""
 
 
+class OnDrift(StrEnum):
+    REFUSE = "refuse"
+    """The request fails before anything is trained, unless it is forced."""
+    TRAIN = "train"
+    """A note says what has changed."""
+
+
 class Trigger(StrEnum):
     """What may make a data set train."""
 
@@ -71,6 +78,14 @@ class RetrainingSettings:
     """At least so long from the start of one training to the start of the next."""
     between: str = ""
     """Times of the day between which trainings may start, such as "22:00-06:00 Europe/Zurich"."""
+    on_schema_change: OnDrift = OnDrift.REFUSE
+    """What follows where columns of the last training are not there any more, or are of another kind."""
+    on_shift: OnDrift = OnDrift.TRAIN
+    """What follows where the data has moved far from that of the last training."""
+    shift_percent: int = 30
+    """Of the columns that must have moved far for the data to have."""
+    critical: tuple[str, ...] = ()
+    """Columns of which one is enough for that."""
     age_max_days: int = 0
     """Train again when the newest model is as old."""
     retry_hours: int = 0

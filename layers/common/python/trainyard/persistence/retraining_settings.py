@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from trainyard.domain.retraining import NO_RULES, BatchEnd, RetrainingSettings
+from trainyard.domain.retraining import NO_RULES, BatchEnd, OnDrift, RetrainingSettings
 from trainyard.persistence.store import Item
 
 _OPTIONAL = ("quiet_minutes", "delay_max_minutes")
@@ -25,4 +25,8 @@ def retraining_from(values: Mapping[str, Any] | None) -> RetrainingSettings:
         **{name: int(values[name]) for name in _OPTIONAL if name in values},
         closed_by=BatchEnd(values.get("closed_by", "")),
         between=str(values.get("between", "")),
+        on_schema_change=OnDrift(values.get("on_schema_change", NO_RULES.on_schema_change)),
+        on_shift=OnDrift(values.get("on_shift", NO_RULES.on_shift)),
+        shift_percent=int(values.get("shift_percent", NO_RULES.shift_percent)),
+        critical=tuple(values.get("critical", ())),
     )

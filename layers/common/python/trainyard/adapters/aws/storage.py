@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -118,6 +118,17 @@ class S3DataSets:
             size_bytes=head["ContentLength"],
             event_time=head["LastModified"].astimezone(UTC),
         )
+
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
+        uri = Locations.of(tenant, replace(request, request_id=trained)).statistics
+        bucket, key = split_uri(uri)
+        try:
+            # A listing needs no right to read the object.
+            with translated():
+                page = client("s3", hurried=True).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        except (ClientError, TrainyardError):
+            return None
+        return uri if any(each["Key"] == key for each in page.get("Contents", ())) else None
 
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:

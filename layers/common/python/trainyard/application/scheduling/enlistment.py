@@ -400,6 +400,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         overrides=submission.overrides,
         uploads=uploads_of(submission.content),
         triggers=submission.triggers,
+        is_forced=submission.is_forced,
         collected=collected,
         collects=wait.collects,
         keeps_interval=command.rules.interval_minutes > 0 and not submission.alone,

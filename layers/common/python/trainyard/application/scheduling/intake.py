@@ -309,6 +309,7 @@ class Intake:
             submission,
             triggers=(text,),
             rows=candidate.row_count,
+            is_forced=candidate.is_forced,
             priority=submission.priority if candidate.priority is None else candidate.priority,
             deadline=candidate.ready_by or submission.deadline,
         )

@@ -41,6 +41,7 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         triggers=merged_triggers(waiting.triggers, comer.triggers),
         collected=waiting.collected + comer.collected,
         collects=comer.collects,
+        is_forced=comer.is_forced or waiting.is_forced,
         keeps_interval=comer.keeps_interval,
         data_bytes=size,
         profile=profile,

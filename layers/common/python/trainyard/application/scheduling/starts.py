@@ -35,6 +35,7 @@ from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.unchanged import basis_of, settings_digest
+from trainyard.persistence.run_history import past_key, trainings_from
 
 START_OVERDUE = timedelta(seconds=30)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
@@ -245,10 +246,24 @@ class Starts:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
         _check_size(data_bytes, request, tier, policy)
         parameters = pipeline_parameters(
-            request, tenant, tier, algorithm, defaults=self.defaults, data_bytes=data_bytes
+            request,
+            tenant,
+            tier,
+            algorithm,
+            defaults=self.defaults,
+            data_bytes=data_bytes,
+            statistics_uri=self._statistics_of_last(request, tenant),
         )
         basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
         return self._start(request, parameters), basis
+
+    def _statistics_of_last(self, request: Request, tenant: Tenant) -> str | None:
+        """Return where the statistics of the last training are; None without any, and for other settings."""
+        if request.overrides is not None:
+            return None
+        (item,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
+        trained = trainings_from(item).trained
+        return self.data_sets.statistics_of(tenant, request, trained.request_id) if trained else None
 
     def _start_transform(self, request: Request, tenant: Tenant, tier: TierPolicy, policy: Policy) -> str:
         _check_size(request.data_bytes, request, tier, policy)
