@@ -208,9 +208,7 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         "needs_usd": explanation.needs_usd,
         "budgets": [asdict(account) for account in explanation.accounts],
         "last_passes": passes,
-        "asked_by": list(request.triggers),
-        "uploads": request.collected.files,
-        "due_at": request.due_at,
+        **_asked_view(request),
     }
     if explanation.reason is None:
         served = _served(deployment, request)
@@ -224,9 +222,7 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         ("waiting since", _clock(request.arrived_at)),
         *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
         *(("SageMaker's limit", _throttled(*limit)) for limit in (explanation.throttled,) if limit),
-        ("asked by", ", ".join(request.triggers) or request.cause.value),
-        *(("uploads", f"{files} in one training") for files in (request.collected.files,) if files > 1),
-        *(("collects", line) for line in _collecting(deployment, request)),
+        *_asked(deployment, request),
         ("reason", explanation.reason.value),
         ("would unblock it", explanation.cure),
         (
@@ -244,12 +240,19 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
 
-def _collecting(deployment: Deployment, request: Request) -> Iterator[str]:
-    """Yield how far the uploads of a request are from what is enough for a training, while it waits for that."""
+def _asked_view(request: Request) -> dict[str, Any]:
+    return {"asked_by": list(request.triggers), "uploads": request.collected.files, "due_at": request.due_at}
+
+
+def _asked(deployment: Deployment, request: Request) -> Iterator[tuple[str, str]]:
+    """Yield what asked for a request, and how far its uploads are from what is enough for a training."""
+    yield "asked by", ", ".join(request.triggers) or request.cause.value
+    if request.collected.files > 1:
+        yield "uploads", f"{request.collected.files} in one training"
     tenant = deployment.tenants.get(request.tenant_id) if request.collects else None
     if tenant is not None:
         so_far = progress(request.collected, tenant.settings_for(request.data_set).retraining)
-        yield f"{so_far}; trained at {_clock(request.due_at)} all the same" if so_far else _clock(request.due_at)
+        yield "collects", f"{so_far}; trained at {_clock(request.due_at)} all the same"
 
 
 def _served(deployment: Deployment, request: Request) -> str | None:

@@ -266,22 +266,20 @@ def processing_step(
         },
         "ProcessingOutputConfig": {
             "KmsKeyId": PARAMETERS["OutputKmsKeyId"],
-            "Outputs": [
-                {
-                    "OutputName": label,
-                    "S3Output": {
-                        "S3Uri": uri,
-                        "LocalPath": f"{OUTPUT}/{label}",
-                        # What a step says of the data is of use also where it refuses to train on them.
-                        "S3UploadMode": "Continuous" if label == "profile" else "EndOfJob",
-                    },
-                }
-                for label, uri in outputs.items()
-            ],
+            "Outputs": [processing_output(label, uri) for label, uri in outputs.items()],
         },
         "Tags": tags(),
     }
     return RequestStep(name, StepTypeEnum.PROCESSING, request)
+
+
+def processing_output(label: str, uri: Any) -> dict[str, Any]:
+    # What a step says of the data is of use also where it refuses to train on them.
+    mode = "Continuous" if label == "profile" else "EndOfJob"
+    return {
+        "OutputName": label,
+        "S3Output": {"S3Uri": uri, "LocalPath": f"{OUTPUT}/{label}", "S3UploadMode": mode},
+    }
 
 
 def processing_input(label: str, uri: Any, data_type: str) -> dict[str, Any]:
@@ -337,6 +335,10 @@ def channel(name: str, uri: Any) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
+def report(uri: Any) -> dict[str, Any]:
+    return {"ContentType": "application/json", "S3Uri": uri}
+
+
 def register_step() -> RequestStep:
     p = PARAMETERS
     request = {
@@ -357,30 +359,13 @@ def register_step() -> RequestStep:
             "SupportedResponseMIMETypes": ["text/csv", "application/json"],
         },
         "ModelMetrics": {
-            "ModelQuality": {
-                "Statistics": {
-                    "ContentType": "application/json",
-                    "S3Uri": joined(p["ReportOutputUri"], "evaluation/evaluation.json"),
-                }
-            },
-            "ModelDataQuality": {
-                "Statistics": {
-                    "ContentType": "application/json",
-                    "S3Uri": joined(p["ReportOutputUri"], "profile/profile.json"),
-                }
-            },
+            "ModelQuality": {"Statistics": report(joined(p["ReportOutputUri"], "evaluation/evaluation.json"))},
+            "ModelDataQuality": {"Statistics": report(joined(p["ReportOutputUri"], "profile/profile.json"))},
             # The only kind of report that a package refers to for people who want to know how a model decides.
-            "Explainability": {
-                "Report": {"ContentType": "application/json", "S3Uri": joined(p["ModelOutputUri"], "card.json")}
-            },
+            "Explainability": {"Report": report(joined(p["ModelOutputUri"], "card.json"))},
         },
         "DriftCheckBaselines": {
-            "ModelDataQuality": {
-                "Statistics": {
-                    "ContentType": "application/json",
-                    "S3Uri": joined(p["ReportOutputUri"], "profile/statistics.json"),
-                }
-            }
+            "ModelDataQuality": {"Statistics": report(joined(p["ReportOutputUri"], "profile/statistics.json"))}
         },
         "CustomerMetadataProperties": {
             "tenant": p["TenantId"],

@@ -169,15 +169,15 @@ def compare(
     drift.added = [name for name in kinds if name not in before["kinds"]]
     described = {each["name"]: from_json(each) for each in before["columns"]}
     for column in compared(findings.columns):
-        known = described.get(column.name)
-        if known is not None and known.kind == column.kind:
-            drift.columns.append(moved(known, known.of(features[column.name])))
+        last = described.get(column.name)
+        if last is not None and last.kind == column.kind:
+            drift.columns.append(moved(last, last.of(features[column.name])))
     drift.columns.sort(key=lambda each: -each.index)
     drift.swapped = _swapped(drift.shifted, features)
-    known = from_json(before["target"])
-    is_number = pd.api.types.is_numeric_dtype(target) and known.kind == "number"
-    if known.name == str(target.name) and (is_number or known.kind == "category"):
-        drift.target = moved(known, known.of(target))
+    last_target = from_json(before["target"])
+    is_number = pd.api.types.is_numeric_dtype(target) and last_target.kind == "number"
+    if last_target.name == str(target.name) and (is_number or last_target.kind == "category"):
+        drift.target = moved(last_target, last_target.of(target))
     return drift
 
 

@@ -178,7 +178,7 @@ def test_alarms_and_other_systems_ask_for_trainings(harness: Harness) -> None:
 
 def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
     # Of the quarter of an hour over which such requests are spread, this name's comes after a second.
-    data_set = "wine-129"
+    data_set = "wine-425"
     bucket = harness.create("watched", "--retraining", "age_max_days=1")
     harness.put(bucket, f"incoming/{data_set}/wine.csv", WINE)
     (first,) = harness.ended("watched")

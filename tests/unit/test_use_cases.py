@@ -389,6 +389,8 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "DataSet": "set-1",
         "InputDataUri": f"{root}reports/set-1/{request_id}/input.manifest",
         "InputBytes": "1000",
+        "StatisticsUri": "s3://code/code/1/steps/no_statistics.json",
+        "DriftRules": "refuse:train:30:",
         "ModelOutputUri": f"{root}models/set-1/{request_id}",
         "ReportOutputUri": f"{root}reports/set-1/{request_id}",
         "ProcessingInstanceType": "ml.t3.medium",

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zlib import crc32
+from hashlib import sha256
 
 from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.announcements import APPLICATION_SOURCE
@@ -76,7 +76,8 @@ def delay_within(spread: timedelta, asked: RetrainingAsked) -> int:
     same tenant and data set.
     """
     seconds = int(spread.total_seconds())
-    return crc32(f"{asked.tenant_id}/{asked.data_set}".encode()) % seconds if seconds else 0
+    digest = sha256(f"{asked.tenant_id}/{asked.data_set}".encode()).hexdigest()
+    return int(digest[:8], 16) % seconds if seconds else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
