@@ -10,7 +10,7 @@ from cli.deployment import Deployment
 from cli.logs import step_now, tail_of_failure
 from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.adapters.aws.store import backoff
-from trainyard.application.scheduling.explain import BudgetAccount
+from trainyard.application.scheduling.explain import BudgetAccount, Explanation
 from trainyard.domain.aliases import Alias
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepFacts
@@ -191,25 +191,7 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     explanation = deployment.explain.why(deployment.request(arguments.request_id).request_id, datetime.now(UTC))
     request = explanation.request
     passes = deployment.last_passes(request)
-    data = {
-        "request_id": request.request_id,
-        "state": request.state.value,
-        "reason": explanation.reason.value if explanation.reason else request.reason,
-        "would_let_it_go": explanation.cure,
-        "position": explanation.position,
-        "ahead": list(explanation.ahead),
-        "deadline": request.deadline,
-        "must_start_by": request.latest_start,
-        "earliest_start": explanation.earliest,
-        "latest_start": explanation.latest,
-        "throttled_to": explanation.throttled[0] if explanation.throttled else None,
-        "throttled_until": explanation.throttled[1] if explanation.throttled else None,
-        "expected": asdict(request.expected) if request.expected else None,
-        "needs_usd": explanation.needs_usd,
-        "budgets": [asdict(account) for account in explanation.accounts],
-        "last_passes": passes,
-        **_asked_view(request),
-    }
+    data = _why_view(explanation, passes)
     if explanation.reason is None:
         served = _served(deployment, request)
         tail = tail_of_failure(deployment, request) if request.state is State.FAILED else []
@@ -240,8 +222,29 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
 
-def _asked_view(request: Request) -> dict[str, Any]:
-    return {"asked_by": list(request.triggers), "uploads": request.collected.files, "due_at": request.due_at}
+def _why_view(explanation: Explanation, passes: list[dict[str, Any]]) -> dict[str, Any]:
+    request = explanation.request
+    return {
+        "request_id": request.request_id,
+        "state": request.state.value,
+        "reason": explanation.reason.value if explanation.reason else request.reason,
+        "would_let_it_go": explanation.cure,
+        "position": explanation.position,
+        "ahead": list(explanation.ahead),
+        "deadline": request.deadline,
+        "must_start_by": request.latest_start,
+        "earliest_start": explanation.earliest,
+        "latest_start": explanation.latest,
+        "throttled_to": explanation.throttled[0] if explanation.throttled else None,
+        "throttled_until": explanation.throttled[1] if explanation.throttled else None,
+        "expected": asdict(request.expected) if request.expected else None,
+        "needs_usd": explanation.needs_usd,
+        "budgets": [asdict(account) for account in explanation.accounts],
+        "last_passes": passes,
+        "asked_by": list(request.triggers),
+        "uploads": request.collected.files,
+        "due_at": request.due_at,
+    }
 
 
 def _asked(deployment: Deployment, request: Request) -> Iterator[tuple[str, str]]:
