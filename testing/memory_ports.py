@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from testing.memory_store import MemoryStore
-from trainyard.application.ports import AT_ONCE, ExecutionReport, InputData
+from trainyard.application.ports import AT_ONCE, ExecutionReport, InputData, LastStatistics
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.model_versions import ModelVersion
@@ -139,8 +139,10 @@ class MemoryDataSets:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], list[Content]] = {}
-        self.statistics: dict[str, str] = {}
-        """Request → URI of the statistics that it left."""
+        self.first_bytes = b""
+        """Of the newest object of each data set."""
+        self.statistics: dict[str, LastStatistics] = {}
+        """Request → the statistics that it left."""
         self.hashes: dict[str, str] = {}
         """Entity tag → SHA-256."""
         self.manifests: dict[str, tuple[str, ...]] = {}
@@ -152,7 +154,7 @@ class MemoryDataSets:
         objects = self.objects.get((tenant.tenant_id, data_set), [])
         return objects[-1] if objects else None
 
-    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> LastStatistics | None:
         return self.statistics.get(trained)
 
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
@@ -181,7 +183,9 @@ class MemoryDataSets:
     def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             content = request.content
-            return InputData(content.size_bytes, digest=data_digest([(content.etag, content.size_bytes)]))
+            return InputData(
+                content.size_bytes, self.first_bytes, digest=data_digest([(content.etag, content.size_bytes)])
+            )
         objects = self.objects.get((tenant.tenant_id, request.data_set), [])
         if not objects:
             raise Refused(f"there is no data left under incoming/{request.data_set}/")

@@ -1,18 +1,22 @@
 """The HTTP API: how a tenant changes the settings of its data sets."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.build import tenant
+from tests.build import NOW, after, tenant
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.tenancy.tenants import DATA_SETS_MAX, _with_changes
 from trainyard.contracts.tenants import parse_step_command
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
+from trainyard.domain.retraining import RetrainingSettings, Trigger
+from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord, with_trigger
 from trainyard.domain.tenants import TenantState
+from trainyard.persistence.retraining_records import ALL, put_record, record_key
 
 SETTINGS = "/v1/tenants/acme/settings"
 OWN = Algorithm(name="own", code_uri="s3://code/x")
@@ -139,3 +143,38 @@ def test_a_data_set_gets_a_schedule_of_its_own(api: Api) -> None:
 def test_a_schedule_that_cannot_be_kept_is_refused(api: Api, body: dict[str, Any], words: str) -> None:
     status, problem = api.post("/v1/tenants/acme/settings", body)
     assert (status, words in problem["detail"]) == (400, True), problem
+
+
+def asked(api: Api, data_set: str, trigger: str, at: datetime, **became: str) -> None:
+    """Keep what asked a data set of acme to train by itself."""
+    last = LastTrigger(at=at, trigger=trigger, event_id="e", **became)
+    record = with_trigger(RetrainingRecord(), Trigger.ALARM, last)
+    api.store.transact([put_record(record_key("acme", data_set), record, None)])
+
+
+def test_what_trains_by_itself_is_shown_with_why_it_did_not(api: Api) -> None:
+    scheduled = replace(tenant(), data_sets={"churn": replace(tenant().settings, schedule="cron(0 3 * * ? *)")})
+    api.tenants.put(replace(scheduled, revision=api.tenants.get("acme").revision))  # type: ignore[union-attr]
+    asked(api, "churn", "alarm: quality", NOW, left_out="nothing has changed")
+    asked(api, "sales", "age", after(60), request_id="1" * 32)
+    asked(api, ALL, "schedule", after(90))
+    status, shown = api.get("/v1/tenants/acme/retraining")
+    assert status == 200
+    (schedule,) = shown["schedules"]
+    assert (schedule["data_set"], schedule["kind"], schedule["due_at"][11:16]) == ("churn", "training", "03:00")
+    assert [(each["data_set"], each["request_id"], each["left_out_because"]) for each in shown["triggers"]] == [
+        ("sales", "1" * 32, None),
+        ("churn", None, "nothing has changed"),
+    ]
+
+
+def test_rules_of_a_data_set_are_changed_as_a_whole(api: Api) -> None:
+    rules = {"files": 10, "critical": ["age"], "between": "22:00-06:00 Europe/Zurich"}
+    begun = api.post(SETTINGS, {"data_set": "churn", "changes": {"retraining": rules}})[1]
+    given = spec_of(api, begun["change_id"]).data_set_changes["churn"]
+    assert given == {
+        "retraining": RetrainingSettings(files=10, critical=("age",), between="22:00-06:00 Europe/Zurich")
+    }
+    status, problem = api.post(SETTINGS, {"data_set": "churn", "changes": {"retraining": {"files": 0}}})
+    assert status == 400
+    assert "greater than or equal to 1" in str(problem)

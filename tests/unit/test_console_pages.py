@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
-from tests.build import job, step
+from tests.build import NOW, job, step, tenant
 from tests.console_server import ConsoleServer, serving
 from tests.http_api import Api
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
@@ -22,7 +22,10 @@ from trainyard.domain.bulk_actions import BulkState
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.executions import StepRecord
 from trainyard.domain.requests import Outcome, Overrides, Request, State
+from trainyard.domain.retraining import Trigger
+from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord, with_trigger
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.retraining_records import put_record, record_key
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
@@ -431,6 +434,31 @@ def test_settings_of_a_data_set_are_changed_and_the_change_is_followed(
         assert payload["tenant"] == {"name": "acme", "data_set_changes": {"churn": changes}}
         server.api.updates.statuses[name] = ChangeStatus(ChangeState.FAILED, "the role is not there")
         expect(notice).to_contain_text("The settings of churn were not changed: the role is not there")
+
+
+def test_what_trains_by_itself_is_shown_and_rules_are_changed(browser: Browser, server: ConsoleServer) -> None:
+    scheduled = replace(tenant(), data_sets={"churn": replace(tenant().settings, schedule="cron(0 3 * * ? *)")})
+    server.api.tenants.put(replace(scheduled, revision=server.api.tenants.get("acme").revision))  # type: ignore[union-attr]
+    last = LastTrigger(at=NOW, trigger="alarm: <b>quality</b>", event_id="e", left_out="nothing has changed")
+    record = with_trigger(RetrainingRecord(), Trigger.ALARM, last)
+    server.api.store.transact([put_record(record_key("acme", "churn"), record, None)])
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/t/acme/data-sets", "Data sets")
+        row = visit.page.get_by_role("table", name="What asks data sets to train by themselves").locator(
+            "tbody tr"
+        )
+        expect(row).to_have_count(1)
+        for words in ("cron(0 3 * * ? *)", "alarm: <b>quality</b>", "not trained: nothing has changed"):
+            expect(row).to_contain_text(words)
+        assert visit.violations() == []
+        visit.page.get_by_role("button", name="Settings of churn").click()
+        dialog = visit.page.get_by_role("dialog")
+        dialog.get_by_label("When it trains").fill("files=10, between=22:00-06:00 UTC")
+        dialog.get_by_role("button", name="Change").click()
+        expect(visit.page.locator(".notice")).to_contain_text("are being changed")
+        ((_, payload),) = server.api.updates.payloads.items()
+        rules = {"files": 10, "between": "22:00-06:00 UTC"}
+        assert payload["tenant"]["data_set_changes"] == {"churn": {"retraining": rules}}
 
 
 def test_what_is_wrong_with_the_service_is_on_the_overview(browser: Browser, server: ConsoleServer) -> None:

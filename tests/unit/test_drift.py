@@ -12,13 +12,18 @@ import pytest
 from cli.drift import _drawn, _row
 from local.cloud import REPOSITORY
 from local.sagemaker.interpreter import interpreter
-from tests.build import request, tenant, tier
+from tests.build import content, request, tenant, tier
 from tests.running_steps import PROGRAMS, STEPS, Container
-from tests.unit.test_retraining import ruled
+from tests.unit.test_retraining import Service, asked, ruled, upload
+from trainyard.application.ports import LastStatistics
+from trainyard.application.scheduling.intake import Verdict
 from trainyard.contracts.drift import Distribution, DriftReport, parse_drift
 from trainyard.domain.algorithms import BUILT_IN
 from trainyard.domain.errors import Malformed
+from trainyard.domain.file_types import absent_columns
 from trainyard.domain.parameters import Defaults, Locations, pipeline_parameters
+from trainyard.domain.requests import State
+from trainyard.domain.retraining import Trigger
 
 REFUSING = "refuse:refuse:30:"
 
@@ -193,3 +198,36 @@ def test_planted_drift_is_found_and_stationary_data_raises_no_alarm() -> None:
     assert [each["alarms"] for each in results] == [0] * 10
     tried = [counts for each in results for counts in each["found"].values()]
     assert sum(count for count, _ in tried) > 0.9 * sum(count for _, count in tried)
+
+
+def test_an_object_without_columns_of_the_last_training_costs_no_job() -> None:
+    service = Service(ruled())
+    service.data_sets.first_bytes = b"age,plan,y\n" + b"1,2,3\n" * 5
+    first = service.train(upload())
+    service.data_sets.statistics[first] = LastStatistics("s3://b/statistics.json", ("age", "income", "column 3"))
+    for changes, state in (({}, State.FAILED), ({"is_forced": True}, State.RUNNING)):
+        judgement = service.arrive(asked(Trigger.PERSON, f"e{state}", **changes))
+        service.put(content(etag="2" * 32))
+        if judgement.request_id is None or judgement.verdict is not Verdict.SUBMITTED:
+            judgement = service.arrive(asked(Trigger.PERSON, f"again {state}", **changes))
+        service.work()
+        request_id = str(judgement.request_id)
+        assert service.request(request_id).state is state
+    refused = [each for each in service.requests() if each.state is State.FAILED]
+    assert "since the last training: without 'income'. Upload data" in str(refused[0].reason)
+    assert len(service.executions.by_token) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "absent"),
+    [
+        (b"a,b\n1,2\n3,4\n", ["c d"]),
+        (b"a;c d\n1;2\n3;4\n", ["b"]),
+        (b'{"a": 1, "b": 2}\n' * 9, []),
+        (b"PAR1....", []),
+        (b"", []),
+        (b"a,b", []),
+    ],
+)
+def test_columns_that_are_certainly_absent_are_found_by_the_first_bytes(first: bytes, absent: list[str]) -> None:
+    assert absent_columns(first, ["a", "b", "c d"]) == absent

@@ -2,7 +2,7 @@
 
 import { at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, field, panel, select } from "../dom.js";
-import { baseline, bytes, count, many, usd } from "../format.js";
+import { baseline, bytes, count, many, time, usd } from "../format.js";
 import { table } from "../table.js";
 import { upload } from "../upload.js";
 import { explained } from "./prospect.js";
@@ -64,8 +64,9 @@ export function show(view, context) {
     el("div", { class: "panel" }, list.element),
   );
 
+  const triggers = triggersOf(link);
   const algorithms = algorithmsOf(tenant);
-  view.append(panel("Algorithms", algorithms.element));
+  view.append(panel("Trained by itself", triggers.element), panel("Algorithms", algorithms.element));
 
   async function trained(name) {
     const present = settings.of(name) ?? {};
@@ -132,10 +133,12 @@ export function show(view, context) {
   }
 
   async function load({ isAsked }) {
-    const [{ items }, described] = await Promise.all([
+    const [{ items }, described, retraining] = await Promise.all([
       get(at`tenants/${tenant}/data-sets`),
       get(at`tenants/${tenant}`),
+      get(at`tenants/${tenant}/retraining`),
     ]);
+    triggers.update(rowsOf(retraining), { isAsked });
     settings.tenant = described.settings;
     settings.own = Object.fromEntries(
       Object.entries(described.data_sets).map(([name, own]) => [name, { ...described.settings, ...own }]),
@@ -146,6 +149,39 @@ export function show(view, context) {
     names.replaceChildren(...items.map((row) => el("option", { value: row.name })));
   }
   return { load, seconds: SECONDS };
+}
+
+/** Return a table of what asks data sets to train by themselves: when next, and what came of it last. */
+function triggersOf(link) {
+  return table({
+    caption: "What asks data sets to train by themselves",
+    key: (row) => `${row.data_set} ${row.kind}`,
+    empty: "Nothing asks for trainings by itself. Settings of a data set can say when it trains again.",
+    columns: [
+      { title: "Data set", head: true, cell: (row) => row.data_set ?? "all others" },
+      {
+        title: "Schedule",
+        cell: (row) => [row.schedule ?? "–", row.kind === "transform" ? el("small", {}, "predictions") : null],
+      },
+      { title: "Due next", cell: (row) => (row.due_at ? time(row.due_at) : row.schedule ? "by its rate" : "–") },
+      { title: "Asked last", cell: (row) => (row.at ? [row.trigger, el("small", {}, time(row.at))] : "–") },
+      { title: "Outcome", cell: (row) => outcomeOf(row, link) },
+    ],
+  });
+}
+
+function outcomeOf({ at: asked, request_id: id, left_out_because: reason, left_out: times }, link) {
+  if (!asked) return "–";
+  if (id) return el("a", { href: link("requests", id) }, `request ${id.slice(0, 8)}`);
+  return [`not trained: ${reason}`, times > 1 ? el("small", {}, `${times} times in a row`) : null];
+}
+
+/** Return a row for each schedule, and one for each other data set that something asked to train. */
+function rowsOf({ schedules, triggers }) {
+  const of = new Map(triggers.map((each) => [each.data_set, each]));
+  const planned = schedules.map((each) => ({ ...(each.kind === "training" && of.get(each.data_set)), ...each }));
+  const named = new Set(planned.filter((each) => each.kind === "training").map((each) => each.data_set));
+  return [...planned, ...triggers.filter((each) => !named.has(each.data_set))];
 }
 
 /** Return the fields of a dialog with the settings of a data set. */

@@ -90,6 +90,14 @@ class InputData(NamedTuple):
     """Of all objects (domain/unchanged.py, `data_digest`); "" where it is not known."""
 
 
+class LastStatistics(NamedTuple):
+    """The statistics of the columns of a data set that its last training left."""
+
+    uri: str
+    columns: tuple[str, ...] = ()
+    """The columns that it learnt from; none where they cannot be read."""
+
+
 class DataSets(Protocol):
     """The tenants' data."""
 
@@ -100,9 +108,9 @@ class DataSets(Protocol):
         """
         ...
 
-    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
-        """Return the URI of the statistics that a request's training left, `trained`, of the same data set; None
-        where they are not there.
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> LastStatistics | None:
+        """Return the statistics that the training of a request left, `trained`, of the same data set; None where
+        they are not there.
         """
         ...
 

@@ -58,6 +58,19 @@ class DriftReport(_Report):
     target: MovedColumn | None
 
 
+class _Statistics(_Report):
+    version: Literal[1]
+    kinds: Annotated[dict[ColumnName, Literal["number", "category", "date"]], Field(max_length=COLUMNS_MAX)]
+
+
+def parse_columns(body: bytes) -> tuple[str, ...]:
+    """Return the names of the columns in the statistics that a training left; raises Malformed."""
+    try:
+        return tuple(_Statistics.model_validate_json(body).kinds)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+
+
 def parse_drift(body: bytes) -> DriftReport:
     """Return what a report says; raises Malformed, naming what is wrong."""
     try:

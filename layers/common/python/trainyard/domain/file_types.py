@@ -64,6 +64,14 @@ def rows_of(first: bytes, size_bytes: int) -> int:
     return lines if is_whole else lines * size_bytes // len(first)
 
 
+def absent_columns(first: bytes, columns: Sequence[str]) -> list[str]:
+    """Return which columns an object certainly does not have, by its first bytes; none where they do not tell."""
+    if first.startswith((*PACKED, *UNREADABLE)):
+        return []
+    named = [column for column in columns if not _UNNAMED.fullmatch(column)]
+    return [column for column in named if _without_target(first, column) is not None]
+
+
 _UNNAMED = re.compile("column [0-9]+")
 """How a column without a name is called, by its position."""
 

@@ -16,7 +16,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.stored_rows import transformed
 from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED, OVERTAKEN, objects_below, report_at, split_uri
-from trainyard.application.ports import InputData
+from trainyard.application.ports import InputData, LastStatistics
 from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
     Conflict,
@@ -119,16 +119,22 @@ class S3DataSets:
             event_time=head["LastModified"].astimezone(UTC),
         )
 
-    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> str | None:
+    def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> LastStatistics | None:
+        from trainyard.contracts.drift import parse_columns
+
         uri = Locations.of(tenant, replace(request, request_id=trained)).statistics
+        columns = report_at(uri, parse_columns, [])
+        if columns is not None:
+            return LastStatistics(uri, columns)
         bucket, key = split_uri(uri)
         try:
-            # A listing needs no right to read the object.
+            # They may be there, and only the tenant's jobs may decrypt them: a listing needs no right to that.
             with translated():
                 page = client("s3", hurried=True).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         except (ClientError, TrainyardError):
             return None
-        return uri if any(each["Key"] == key for each in page.get("Contents", ())) else None
+        is_there = any(each["Key"] == key for each in page.get("Contents", ()))
+        return LastStatistics(uri) if is_there else None
 
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from trainyard.application.ports import DataSets, Executions, ParallelMap, Tenants
+from trainyard.application.ports import DataSets, Executions, LastStatistics, ParallelMap, Tenants
 from trainyard.application.scheduling.admission import Committed
 from trainyard.application.scheduling.completion import End, Subject
 from trainyard.application.scheduling.notifications import Notifier
@@ -29,10 +29,11 @@ from trainyard.domain.errors import (
     StartInvalid,
     Throttled,
 )
-from trainyard.domain.file_types import objection
+from trainyard.domain.file_types import absent_columns, objection
 from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_parameters
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request, RequestKind, State
+from trainyard.domain.retraining import OnDrift
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.unchanged import basis_of, settings_digest
 from trainyard.persistence.run_history import past_key, trainings_from
@@ -50,6 +51,9 @@ START_ABANDONED = timedelta(minutes=15)
 """After this long nobody can still be starting it, whatever the clocks say, and SageMaker lists what was started:
 a request without an execution goes back to the queue."""
 
+
+NAMED_MAX = 5
+"""Columns that a refusal names."""
 
 HELD_BACK = "paused, or to be stopped, before it was started"
 
@@ -244,6 +248,10 @@ class Starts:
             why_not = objection(first_bytes, settings.target)
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
+        last = self._statistics_of_last(request, tenant)
+        refuses = settings.retraining.on_schema_change is OnDrift.REFUSE and not request.is_forced
+        if last is not None and refuses and algorithm.code_uri is None:
+            _check_columns(first_bytes, last.columns)
         _check_size(data_bytes, request, tier, policy)
         parameters = pipeline_parameters(
             request,
@@ -252,13 +260,13 @@ class Starts:
             algorithm,
             defaults=self.defaults,
             data_bytes=data_bytes,
-            statistics_uri=self._statistics_of_last(request, tenant),
+            statistics_uri=last.uri if last else None,
         )
         basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
         return self._start(request, parameters), basis
 
-    def _statistics_of_last(self, request: Request, tenant: Tenant) -> str | None:
-        """Return where the statistics of the last training are; None without any, and for other settings."""
+    def _statistics_of_last(self, request: Request, tenant: Tenant) -> LastStatistics | None:
+        """Return the statistics of the last training; None without any, and for other settings."""
         if request.overrides is not None:
             return None
         (item,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
@@ -426,6 +434,17 @@ def _unknown(request: Request, error: Exception) -> Start:
     expected = isinstance(error, Throttled | OutcomeUnknown)
     detail = str(error) if expected else f"{type(error).__name__}: {error}"
     return Start(request=request, result=Started.UNKNOWN, detail=detail)
+
+
+def _check_columns(first_bytes: bytes, columns: Sequence[str]) -> None:
+    """Raise Refused where the first bytes of the only object show that it lacks columns of the last training."""
+    absent = absent_columns(first_bytes, columns) if first_bytes else []
+    if absent:
+        more = f" and {len(absent) - NAMED_MAX} more" if len(absent) > NAMED_MAX else ""
+        raise Refused(
+            f"the columns have changed since the last training: without {', '.join(map(repr, absent[:NAMED_MAX]))}"
+            f"{more}. Upload data with the columns of before, or ask for a training with force to train on these"
+        )
 
 
 def _check_size(data_bytes: int, request: Request, tier: TierPolicy, policy: Policy) -> None:

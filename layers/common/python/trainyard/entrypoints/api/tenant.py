@@ -1,13 +1,18 @@
 """A tenant and its settings."""
 
+from datetime import UTC, datetime
+
+from trainyard.application.scheduling.calendar import calendar_of
 from trainyard.contracts.api import answers, results
 from trainyard.contracts.api_algorithms import AlgorithmList, algorithms_of
 from trainyard.contracts.api_overview import TenantAnswer, tenant_of
+from trainyard.contracts.api_retraining import RetrainingAnswer, retraining_of
 from trainyard.contracts.api_settings import ChangeAnswer, ChangeBegun, SettingsBody, change_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.principals import Access
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import Key, NotFound, allow, limit_calls, refuse_parameters_but, routes
+from trainyard.persistence.retraining_records import ALL, record_from, records_of
 
 router = routes()
 
@@ -36,6 +41,19 @@ def list_algorithms(tenant_id: str) -> AlgorithmList:
     if tier is None:
         raise Refused(f"the tier of the tenant, {tenant.tier}, is not in the policy at present")
     return algorithms_of(policy, tier)
+
+
+@router.get(
+    "/v1/tenants/<tenant_id>/retraining",
+    summary="When data sets train by themselves, and what asked last",
+    responses=answers(RetrainingAnswer),
+)
+def show_retraining(tenant_id: str) -> RetrainingAnswer:
+    _, tenant = allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but()
+    store = bootstrap.explain().scheduler.tables.store
+    records = [(name, record_from(item)) for name, item in records_of(store, tenant_id) if name != ALL]
+    return retraining_of(calendar_of([tenant], datetime.now(UTC)).plans, records)
 
 
 @router.post(
