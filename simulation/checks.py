@@ -20,6 +20,7 @@ from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue, holding
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 from trainyard.domain.resources import SLOTS, ResourceProfile, after, is_past, tier_slots
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.persistence.book import execution_from
 from trainyard.persistence.items import entry_from, queue_from, request_from, unstamp
@@ -49,6 +50,10 @@ class Checks:
     """By how much the clocks of the functions may differ from it."""
     policy_of: Mapping[int, Policy]
     """Version → policy; grows as policies are applied."""
+    interval_of: Callable[[str, str], timedelta]
+    """Tenant and data set → the interval that its trainings keep."""
+    starts: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """Tenant and data set → the last start of a training that keeps an interval."""
     submitted: dict[str, list[Content]] = field(default_factory=dict)
     """Request → contents that were submitted for it; a retraining that is delivered twice may find other data."""
     contents: dict[str, Content] = field(default_factory=dict)
@@ -105,10 +110,28 @@ class Checks:
         if before is None:
             self._enlisted(request_id, after)
         self.requests[request_id] = after
+        if before is not None and (before["state"], after["state"]) == ("QUEUED", "ADMITTED"):
+            self._in_intervals(request_from({**after, "request_id": request_id}))
         self._on_spot(after)
         held = before is not None and State(before["state"]) in HOLDING
         holds = State(after["state"]) in HOLDING
         return [request_id] if held and not holds else []
+
+    def _in_intervals(self, request: Request) -> None:
+        """I18: between the starts of two trainings of a data set lies at least its interval; further attempts, and
+        what a person asked for, start when they can.
+        """
+        if not request.keeps_interval:
+            return
+        interval = self.interval_of(request.tenant_id, request.data_set)
+        last = self.starts.get((request.tenant_id, request.data_set))
+        assert request.admitted_at is not None, "it was admitted just now"
+        exempt = request.attempt > 1 or Trigger.PERSON in request.triggers
+        if last is not None and not exempt and request.admitted_at < last + interval:
+            raise Violation(
+                "I18", f"{request.request_id} starts {request.admitted_at - last} after the one before"
+            )
+        self.starts[request.tenant_id, request.data_set] = request.admitted_at
 
     def _enlisted(self, request_id: str, item: Item) -> None:
         request = request_from({**item, "request_id": request_id})

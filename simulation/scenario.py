@@ -10,6 +10,7 @@ from testing.service import PRICES
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries, TenantPolicy, TierPolicy
 from trainyard.domain.requests import Content
+from trainyard.domain.retraining import RetrainingSettings
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
 from trainyard.domain.windows import Once, Weekly, Window
 
@@ -63,6 +64,25 @@ class Scenario:
     """Tenant, data set, and the seconds that each of its runs took before the scenario."""
 
 
+def _with_rules(tenants: list[Tenant], random: Random) -> list[Tenant]:
+    """Return tenants of which, in some scenarios, some collect uploads or keep an interval between trainings."""
+    if random.random() < 0.7:
+        return tenants
+    rules = [
+        RetrainingSettings(),
+        RetrainingSettings(interval_minutes=random.choice([3, 10])),
+        RetrainingSettings(files=random.choice([2, 3]), delay_max_minutes=10),
+        RetrainingSettings(files=2, interval_minutes=5, delay_max_minutes=5),
+    ]
+    chosen = [(each, random.choice(rules)) for each in tenants]
+    return [each if each.settings.every_upload else _ruled(each, retraining) for each, retraining in chosen]
+
+
+def _ruled(each: Tenant, retraining: RetrainingSettings) -> Tenant:
+    own = {name: replace(settings, retraining=retraining) for name, settings in each.data_sets.items()}
+    return replace(each, settings=replace(each.settings, retraining=retraining), data_sets=own)
+
+
 def choices(large: int, training: tuple[str, ...] = ("ml.m5.large",)) -> tuple[InstanceChoice, ...]:
     """Return one small choice, and one of `large` instances of the same types."""
     return tuple(
@@ -113,6 +133,7 @@ def draw(seed: int) -> Scenario:
     first = _with_fallbacks(first, Random(f"{seed} fallbacks"))
     first = _with_spot(first, Random(f"{seed} spot"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
+    tenants = _with_rules(tenants, Random(f"{seed} rules"))
     scenario = Scenario(
         seed=seed,
         policies=policies,

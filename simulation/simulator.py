@@ -39,6 +39,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.resources import SLOTS, ResourceProfile, tier_slots
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.bell import BELL, BellRing, Hint, bell_ring_from, ring, wakes_dispatcher
@@ -135,12 +136,16 @@ class Simulator:
         self.sagemaker = SageMaker(
             self.agenda, self.trouble, scenario.sagemaker_quota, self.run_of, self.tell_status
         )
+        tenants = {tenant.tenant_id: tenant for tenant in scenario.tenants}
         self.checks = Checks(
             self.store,
             self.sagemaker,
             clock=lambda: self.agenda.now,
             skew=timedelta(seconds=scenario.skew_seconds) + PASS_TIME,
             policy_of=self.versions,
+            interval_of=lambda tenant_id, data_set: timedelta(
+                minutes=tenants[tenant_id].settings_for(data_set).retraining.interval_minutes
+            ),
         )
         self.store.checks = self.checks
         self.store.clock = self._seconds
@@ -698,7 +703,11 @@ class Simulator:
                 self._stop_one(step.subject)
             case "retrain":
                 asked = RetrainingAsked(
-                    account_id=ACCOUNT, event_id=f"ask-{now}", tenant_id=step.subject, data_set=None
+                    account_id=ACCOUNT,
+                    event_id=f"ask-{now}",
+                    tenant_id=step.subject,
+                    data_set=None,
+                    trigger=Trigger.PERSON if now.minute % 2 else Trigger.SCHEDULE,
                 )
                 self.uploads.send(asked)
             case "expedite":

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from trainyard.application.billing.outbox import OutboxRelay, Relayed
+from trainyard.application.scheduling import admission as admissions
 from trainyard.application.scheduling import completion, enlistment
 from trainyard.application.scheduling.admission import Admitter, ReadSet
 from trainyard.application.scheduling.reconcile import Reconcile, Repairs
@@ -28,12 +29,16 @@ from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
 from trainyard.domain.resources import ResourceProfile, run_time
 from trainyard.domain.scheduling import Decision, Ledger
-from trainyard.persistence import bell, ledger
+from trainyard.persistence import bell, ledger, run_history
 from trainyard.persistence.bell import Later
 from trainyard.persistence.store import Update, Write
 from trainyard.persistence.transactions import UnitOfWork
 
 Patch = tuple[Any, str, Any]
+
+
+def _note_elsewhere(tenant_id: str, data_set: str, now: datetime) -> Update:
+    return run_history.note_start(tenant_id, f"{data_set}-other", now)
 
 
 def _in_two_writes(unit: UnitOfWork) -> None:
@@ -178,6 +183,8 @@ MUTANTS: dict[str, list[Patch]] = {
     ],
     "book in a write of its own": [(UnitOfWork, "commit", _book_afterwards)],
     "never read an incomplete report again": [(OutboxRelay, "relay", lambda outbox, now: Relayed())],
+    "note the start of a training elsewhere": [(admissions, "note_start", _note_elsewhere)],
+    "keep no interval": [(enlistment, "last_start", lambda past: None)],
     "forget what a month has reserved when it turns back": [
         (queues, "in_month", lambda queue, month: replace(queue, month=month, reserved_usd=Decimal(0)))
     ],
