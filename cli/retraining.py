@@ -106,6 +106,7 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
         detail: dict[str, Any] = {
             "trigger": Trigger.PERSON.value,
             "force": True,
+            "accept_drift": False,
             "data_set": request.data_set,
         }
         if request.overrides is not None:

@@ -32,7 +32,7 @@ from testing.service import ACCOUNT, PRICES, Service, policies_in_force
 from trainyard.application.ports import AT_ONCE
 from trainyard.application.scheduling.intake import Verdict
 from trainyard.application.scheduling.record import StatusEvent
-from trainyard.application.scheduling.retraining_watch import RetrainingWatch
+from trainyard.application.scheduling.retraining_watch import PARTS, RetrainingWatch
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.arrivals import RetrainingAsked, delay_within
 from trainyard.domain.policy import Policy, TierPolicy
@@ -187,8 +187,9 @@ class _Night:
     def _look(self) -> None:
         in_outage = MIDNIGHT <= self.agenda.now < MIDNIGHT + timedelta(minutes=self.scenario.outage_minutes)
         if not in_outage:
-            watched = self.watch.run(self.agenda.now)
-            self.result.wrong += [f"watch: {error}" for error in watched.failed.values()]
+            for part in range(PARTS):
+                watched = self.watch.run(self.agenda.now, part=part)
+                self.result.wrong += [f"watch: {error}" for error in watched.failed.values()]
 
     def _arrive(self, event: RetrainingAsked) -> None:
         (judgements,) = self.service.intake.receive([event], self.agenda.now)

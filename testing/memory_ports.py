@@ -143,8 +143,6 @@ class MemoryDataSets:
         """Of the newest object of each data set."""
         self.statistics: dict[str, LastStatistics] = {}
         """Request → the statistics that it left."""
-        self.hashes: dict[str, str] = {}
-        """Entity tag → SHA-256."""
         self.manifests: dict[str, tuple[str, ...]] = {}
         """Entity tag of a manifest → the files that it lists."""
         self.rows: dict[str, int] = {}
@@ -162,9 +160,6 @@ class MemoryDataSets:
             return data_digest([(content.etag, content.size_bytes)])
         stored = self.objects.get((tenant.tenant_id, data_set), [])
         return data_digest((each.etag, each.size_bytes) for each in stored)
-
-    def sha256_of(self, content: Content) -> str | None:
-        return self.hashes.get(content.etag)
 
     def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
         folder = f"{tenant.root}incoming/{data_set}/"

@@ -26,7 +26,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event.get("source") == "sweep":
         return sweep(context)
     if event.get("source") == "retraining watch":
-        return watch(context)
+        return watch(event.get("part"), context)
     bodies = {record["messageId"]: record["body"] for record in event["Records"]}
     failed: dict[str, Exception] = {}
     for message_id, result in receive(bodies).items():
@@ -51,10 +51,12 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
     return {"found": len(swept.recovered), "tenants": swept.tenants, "objects": swept.objects}
 
 
-def watch(context: LambdaContext) -> dict[str, Any]:
-    """Ask for the trainings that are due and that no event has asked for."""
+def watch(part: int | None, context: LambdaContext) -> dict[str, Any]:
+    """Ask for the trainings of some tenants that are due and that no event has asked for."""
     watched = bootstrap.retraining_watch().run(
-        datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+        datetime.now(UTC),
+        part=part,
+        out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS,
     )
     for asked in watched.asked:
         extra = {"tenant_id": asked.tenant_id, "data_set": asked.data_set, "trigger": asked.trigger.value}

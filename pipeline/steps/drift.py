@@ -145,12 +145,26 @@ def read_before(folder: Path) -> dict[str, Any] | None:
     """
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            before = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError):
             continue
-        if isinstance(before, dict) and before.get("version") == VERSION:
+        if _is_readable(before):
             return before
     return None
+
+
+def _is_readable(before: Any) -> bool:
+    """Tell whether statistics are of this version, and have what it has: other scripts may write them too."""
+    try:
+        for each in (*before["columns"], before["target"]):
+            described = from_json(each)
+            bins = len(described.edges) + 1 if described.kind == "number" else len(described.categories) + 2
+            if len(described.counts) != bins:
+                return False
+        kinds = before["kinds"]
+        return before["version"] == VERSION and int(before["rows"]) >= 0 and all(map(str, kinds.values()))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def compare(
@@ -160,6 +174,8 @@ def compare(
     drift = Drift(rows_before=int(before["rows"]), rows=len(features))
     kinds = {column.name: column.kind for column in findings.columns}
     for name, kind in before["kinds"].items():
+        if name == str(target.name):
+            continue  # it was a feature, and is predicted now
         if name not in names:
             drift.absent.append(name)
         elif name not in kinds:

@@ -184,7 +184,7 @@ def test_a_run_is_told_its_rules_and_where_the_statistics_are() -> None:
         return values["StatisticsUri"], values["DriftRules"]
 
     assert parameters(None) == ("s3://code/1/steps/no_statistics.json", "refuse:train:10:age")
-    forced = parameters("s3://b/statistics.json", is_forced=True)
+    forced = parameters("s3://b/statistics.json", accepts_drift=True)
     assert forced == ("s3://b/statistics.json", "train:train:10:age")
     assert Locations.of(tenant(), request(1)).statistics.endswith("/profile/statistics.json")
 
@@ -205,7 +205,7 @@ def test_an_object_without_columns_of_the_last_training_costs_no_job() -> None:
     service.data_sets.first_bytes = b"age,plan,y\n" + b"1,2,3\n" * 5
     first = service.train(upload())
     service.data_sets.statistics[first] = LastStatistics("s3://b/statistics.json", ("age", "income", "column 3"))
-    for changes, state in (({}, State.FAILED), ({"is_forced": True}, State.RUNNING)):
+    for changes, state in (({}, State.FAILED), ({"is_forced": True, "accepts_drift": True}, State.RUNNING)):
         judgement = service.arrive(asked(Trigger.PERSON, f"e{state}", **changes))
         service.put(content(etag="2" * 32))
         if judgement.request_id is None or judgement.verdict is not Verdict.SUBMITTED:

@@ -64,6 +64,7 @@ EVERYTHING = Request(
     collected=Collected(3, 4, 5),
     collects=True,
     is_forced=True,
+    accepts_drift=True,
     keeps_interval=True,
     basis="data.settings",
     data_bytes=4,
@@ -217,7 +218,7 @@ LASTING = {
         "outcome",
     ),
     *("risk_minutes", "miss_published", "kind", "overrides"),
-    *("triggers", "collected", "collects", "keeps_interval", "is_forced"),
+    *("triggers", "collected", "collects", "keeps_interval", "is_forced", "accepts_drift"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

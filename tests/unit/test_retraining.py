@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pydantic import ValidationError
@@ -13,16 +13,19 @@ from pydantic import ValidationError
 from testing.service import ACCOUNT
 from tests.build import NOW, after, content, policy, submission, tenant, tier
 from tests.unit.test_use_cases import Harness
+from trainyard.adapters.aws.storage import S3Uploads
 from trainyard.application.ports import ExecutionReport
+from trainyard.application.scheduling import retraining_watch
 from trainyard.application.scheduling.candidates import of_alarm
+from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.intake import Judgement, Verdict
-from trainyard.application.scheduling.retraining_watch import GRACE, RetrainingWatch
+from trainyard.application.scheduling.retraining_watch import GRACE, PARTS, RetrainingWatch
 from trainyard.contracts.arrivals import parse_arrival, retraining_body
 from trainyard.contracts.batch_manifest import parse_batch_manifest
 from trainyard.contracts.policy_retraining import RetrainingEntry
 from trainyard.contracts.retraining import RetrainingValues, retraining_view
 from trainyard.domain.arrivals import AlarmRang, RetrainingAsked, UploadArrived
-from trainyard.domain.errors import Conflict, Malformed, Refused
+from trainyard.domain.errors import Conflict, Malformed, Refused, StartDelayed
 from trainyard.domain.file_types import rows_of
 from trainyard.domain.policy import AlarmMapping
 from trainyard.domain.requests import Cause, Collected, Content, Outcome, State
@@ -45,6 +48,7 @@ from trainyard.domain.retraining_record import (
     ALARM_REST,
     AUTOMATIC_MAX,
     LOOP_WINDOW,
+    Judged,
     LastTrigger,
     RetrainingRecord,
     objection_to,
@@ -435,35 +439,55 @@ def test_another_setting_is_a_change() -> None:
     assert service.arrive(asked(event_id="e2")).verdict is Verdict.SUBMITTED
 
 
+def refused(service: Service, arrival: Any) -> str:
+    """Let something arrive that is refused when its turn comes; return the reason."""
+    judgement = service.arrive(arrival)
+    assert judgement.verdict is Verdict.SUBMITTED, judgement
+    before = len(service.executions.by_token)
+    service.work()
+    request = service.request(str(judgement.request_id))
+    assert (request.state, len(service.executions.by_token)) == (State.REJECTED, before), request
+    assert service.scheduler.tables.ledger.read().used == 0
+    return str(request.reason)
+
+
 def test_the_same_content_uploaded_again_is_refused_with_the_way_out() -> None:
     service = Service(ruled())
     service.train(upload())
-    judgement = service.arrive(upload(version_id="v2"))
-    assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "unchanged")
-    assert "ask for a training with force" in str(judgement.reason)
-    assert judgement.request_id is not None
-    assert service.request(judgement.request_id).state is State.REJECTED
+    assert "ask for a training with force" in refused(service, upload(version_id="v2"))
 
 
-def test_content_is_compared_by_its_bytes_where_its_entity_tag_says_nothing() -> None:
-    """An object that is encrypted with a KMS key has another entity tag each time."""
-    service = Service(ruled())
-    file_digest = sha256(b"the file").hexdigest()
-    service.results.outcome = Outcome(
-        trained_sha256=sha256(file_digest.encode()).hexdigest(), trained_files=1, model_package_arn="arn:p/1"
-    )
-    judgement = service.arrive(upload())
+def test_an_upload_that_takes_another_one_back_is_the_newest() -> None:
+    """A is trained, B waits, and A is uploaded again: nothing is trained, and B does not become the model."""
+    service = Service(ruled(), quiet_period=MINUTE)
+    service.at(after(-600))
+    service.arrive(upload())
     service.work()
-    service.end(str(judgement.request_id))
-    service.data_sets.hashes["7" * 32] = file_digest
-    service.data_sets.hashes["8" * 32] = sha256(b"another").hexdigest()
-    assert service.arrive(upload(version_id="v2", etag="7" * 32)).kind == "unchanged"
-    assert service.arrive(upload(version_id="v3", etag="8" * 32)).verdict is Verdict.SUBMITTED
-    assert service.arrive(upload(version_id="v4", etag="6" * 32)).verdict is Verdict.SUBMITTED, (
-        "it is not readable"
-    )
-    larger = upload(version_id="v5", etag="7" * 32, size_bytes=1001)
-    assert service.arrive(larger).verdict is Verdict.SUBMITTED, "it has another size"
+    service.at(after(-500))
+    service.work()
+    (first,) = service.requests()
+    service.end(first.request_id, seconds=-400)
+    service.at(NOW)
+    service.arrive(upload(key="incoming/churn/b.csv", version_id="v2", etag="b" * 32, event_time=after(1)))
+    service.work()
+    back = service.arrive(upload(version_id="v3", event_time=after(2)))
+    service.work()
+    service.at(after(90))
+    service.work()
+    states = sorted(request.state.value for request in service.requests())
+    assert states == ["REJECTED", "SUCCEEDED", "SUPERSEDED"]
+    assert service.request(str(back.request_id)).state is State.REJECTED
+
+
+def test_what_would_be_the_newest_model_again_is_trained_while_another_training_runs() -> None:
+    service = Service(ruled())
+    service.train(upload())
+    other = service.arrive(upload(version_id="v2", etag="b" * 32))
+    service.work()
+    assert service.request(str(other.request_id)).state is State.RUNNING
+    back = service.arrive(upload(version_id="v3"))
+    service.work()
+    assert service.request(str(back.request_id)).state is State.RUNNING
 
 
 def test_a_data_set_of_all_its_objects_is_unchanged_if_all_are() -> None:
@@ -489,7 +513,8 @@ def test_a_training_that_is_forced_or_asked_for_with_other_settings_is_trained()
     service.train(asked(event_id="e1"))
     forced = asked(Trigger.PERSON, "e2", is_forced=True)
     assert service.arrive(forced).verdict is Verdict.SUBMITTED
-    assert service.arrive(asked(Trigger.PERSON, "e3")).kind == "unchanged"
+    service.queues.sent.clear()
+    assert "since request" in refused(service, asked(Trigger.PERSON, "e3"))
 
 
 def test_a_training_that_failed_is_no_reason_to_leave_one_out() -> None:
@@ -555,7 +580,7 @@ def test_a_record_is_kept_as_it_is() -> None:
     last = LastTrigger(at=NOW, trigger="alarm: x", event_id="e 2", request_id="r", left_out="why")
     record = RetrainingRecord(
         last=last,
-        asked=((NOW, "e 1"), (after(1), "e 2")),
+        asked=(Judged(NOW, "e 1", True, False), Judged(after(1), "e 2", False, True)),
         left_out=3,
         alarm_at=NOW,
         schedule="rate(1 day)",
@@ -597,7 +622,7 @@ def test_the_end_of_a_training_is_kept_for_its_data_set() -> None:
     past = trainings_from(item)
     assert past.trained is not None
     assert past.failed is None
-    assert (past.trained.request_id, past.trained.at, past.trained.sha256) == (first, NOW, TRAINED_SHA)
+    assert (past.trained.request_id, past.trained.at) == (first, NOW)
     assert past.trained.basis == service.request(first).basis != ""
     judgement = service.arrive(upload(version_id="v2", etag="2" * 32))
     service.work()
@@ -844,7 +869,8 @@ def watch(service: Service, *tenants: Tenant) -> RetrainingWatch:
 
 
 def due(service: Service, *tenants: Tenant) -> list[tuple[str | None, str, str]]:
-    watched = watch(service, *tenants).run(service.now)
+    with patch.object(retraining_watch, "PARTS", 1):
+        watched = watch(service, *tenants).run(service.now)
     assert watched.failed == {}
     return [(each.data_set, each.trigger.value, each.event_id) for each in watched.asked]
 
@@ -944,7 +970,7 @@ def test_a_schedule_that_changes_is_watched_anew() -> None:
 def test_tenants_that_are_suspended_or_have_no_rules_are_not_watched() -> None:
     service = quiet(Service(ruled()))
     suspended = replace(ruled(age_max_days=1), state=TenantState.SUSPENDED)
-    assert watch(service, suspended, ruled()).run(NOW).tenants == 0
+    assert sum(watch(service, suspended, ruled()).run(NOW, part=part).tenants for part in range(PARTS)) == 0
 
 
 def test_a_watch_that_runs_out_of_time_begins_with_others_the_next_hour() -> None:
@@ -961,7 +987,8 @@ def test_a_watch_that_runs_out_of_time_begins_with_others_the_next_hour() -> Non
         watcher = watch(service, *owners)
         now = NOW + hour * HOUR
         first = int(now.timestamp()) // 3600 * 37 % len(owners)
-        assert watcher.run(now, out_of_time=out_of_time).tenants == 3
+        with patch.object(retraining_watch, "PARTS", 1):
+            assert watcher.run(now, out_of_time=out_of_time).tenants == 3
         looked_at |= {(first + number) % len(owners) for number in range(3)}
     assert looked_at == set(range(10))
 
@@ -982,7 +1009,8 @@ def test_one_tenant_that_fails_does_not_keep_the_others_from_being_watched() -> 
                 raise RuntimeError("no")
             return service.store.query(index, partition, **arguments)
 
-    watched = replace(watch(service, broken, owner), store=Store()).run(service.now)
+    with patch.object(retraining_watch, "PARTS", 1):
+        watched = replace(watch(service, broken, owner), store=Store()).run(service.now)
     assert list(watched.failed) == ["broken"]
     assert len(watched.asked) == 1
 
@@ -991,3 +1019,110 @@ def test_uploads_that_are_trained_on_one_by_one_keep_no_interval() -> None:
     service = Service(ruled(interval_minutes=60))
     service.enlist.enlist(replace(submission(1, alone=True), data_set="churn", cause=Cause.UPLOAD), NOW)
     assert not service.request(submission(1).request_id).keeps_interval
+
+
+def test_each_tenant_is_looked_at_once_an_hour() -> None:
+    service = quiet(Service(ruled()))
+    owners = [replace(ruled(age_max_days=1), tenant_id=f"t{number}") for number in range(100)]
+    watcher = watch(service, *owners)
+    by_run = [watcher.run(NOW + number * 5 * MINUTE).tenants for number in range(12)]
+    assert sum(by_run) == 100
+    assert max(by_run) < 20
+
+
+def test_an_event_that_was_refused_as_a_loop_is_not_obeyed_when_it_comes_again() -> None:
+    service = Service(ruled(), retraining_sources={"loop": ("acme",)})
+    events = [asked(Trigger.EVENT, f"e{n}", source="loop", is_forced=True) for n in range(AUTOMATIC_MAX + 1)]
+    verdicts = [service.arrive(event).verdict for event in (*events, events[-1], events[0])]
+    assert verdicts[-3:] == [Verdict.LEFT_OUT, Verdict.LEFT_OUT, Verdict.SUBMITTED]
+    for number in range(500):
+        service.arrive(asked(Trigger.EVENT, f"more {number}", source="loop", is_forced=True))
+    assert len(service.kept().asked) == AUTOMATIC_MAX
+    assert service.arrive(asked(Trigger.AGE, "age 1")).verdict is Verdict.SUBMITTED, "it is no part of that loop"
+
+
+def test_events_of_other_systems_count_among_a_tenants_uploads() -> None:
+    service = Service(ruled(), retraining_sources={"crm": ("acme",)}, uploads_per_hour=3)
+    for number in range(3):
+        service.arrive(asked(Trigger.EVENT, f"e{number}", source="crm", is_forced=True))
+    with pytest.raises(Malformed, match="more than 3 trainings in an hour"):
+        service.arrive(asked(Trigger.EVENT, "e9", source="crm", data_set=None))
+    assert service.arrive(asked(Trigger.SCHEDULE, "s")).verdict is Verdict.SUBMITTED
+
+
+def test_a_schedule_that_is_refused_was_heard_of() -> None:
+    owner = replace(ruled(), data_sets={"churn": replace(ruled().settings, schedule="cron(0 * * * ? *)")})
+    service = quiet(Service(owner))
+    due(service, owner)
+    service.data_sets.objects.clear()
+    service.at(NOW + HOUR)
+    assert service.arrive(asked(Trigger.SCHEDULE, "e1")).verdict is Verdict.REJECTED
+    last = service.kept().last
+    assert last is not None
+    assert last.left_out == "retraining was requested, but there is no data"
+    service.at(NOW + HOUR + GRACE + 20 * MINUTE)
+    assert due(service, owner) == []
+
+
+def test_a_mapping_that_fits_an_alarm_by_chance_does_not_affect_the_others() -> None:
+    mappings = (AlarmMapping(name="{tenant}/{data_set}"), AlarmMapping(name="quality/churn", tenant_id="acme"))
+    for alarms in (mappings, mappings[::-1]):
+        service = Service(ruled(), alarms=alarms)
+        assert service.arrive(alarm("quality/churn")).verdict is Verdict.SPREAD
+
+
+def test_the_end_of_a_batch_is_found_by_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, key = ruled(closed_by=BatchEnd.SUCCESS), "incoming/churn/_SUCCESS"
+    version = {"Key": key, "IsLatest": True, "VersionId": "v", "LastModified": NOW}
+    assert S3Uploads()._counts(owner, version, "incoming/", NOW)
+    assert not S3Uploads()._counts(ruled(), version, "incoming/", NOW)
+
+
+def test_a_person_who_asks_starts_what_waits_for_its_rules() -> None:
+    service = Service(ruled(interval_minutes=600))
+    service.train(upload())
+    service.at(after(60))
+    service.put(content(version_id="v2", etag="2" * 32))
+    waiting = service.arrive(upload(version_id="v2", etag="2" * 32))
+    service.work()
+    assert service.request(str(waiting.request_id)).state is State.QUEUED
+    service.arrive(asked(Trigger.PERSON, "p"))
+    service.work()
+    assert [each.state for each in service.requests() if each.triggers == ("upload", "person")] == [State.RUNNING]
+
+
+def test_a_start_that_came_to_nothing_is_no_training() -> None:
+    service = Service(ruled(interval_minutes=600))
+    service.arrive(upload())
+    service.executions.faults = [(StartDelayed("no quota"), False)]
+    service.work()
+    service.at(after(30))
+    comer = service.arrive(upload(version_id="v2", etag="2" * 32, event_time=after(20)))
+    service.work()
+    assert service.request(str(comer.request_id)).due_at < after(600)
+
+
+def test_what_was_forced_is_so_after_a_merge_and_drift_is_accepted_for_what_was_seen_alone() -> None:
+    service = Service(ruled(), quiet_period=MINUTE)
+    service.arrive(asked(Trigger.PERSON, "p", is_forced=True, accepts_drift=True))
+    service.work()
+    comer = service.arrive(upload(version_id="v2", etag="2" * 32, event_time=after(20)))
+    service.work()
+    merged = service.request(str(comer.request_id))
+    assert (merged.state, merged.is_forced, merged.accepts_drift) == (State.QUEUED, True, False)
+
+
+def test_two_ends_of_a_data_set_leave_the_one_with_a_model() -> None:
+    service = Service(ruled())
+    for number in (1, 2):
+        service.enlist.enlist(submission(number, alone=True, data_set="churn"), NOW)
+    service.dispatch.run_pass(NOW)
+    ends = [
+        End(request=service.request(submission(number).request_id), state=state, reason="no")
+        for number, state in ((1, State.SUCCEEDED), (2, State.FAILED))
+    ]
+    service.scheduler.completer.finish(ends, service.limits, after(60))
+    (item,) = service.store.get(past_key("acme", "churn"))
+    past = trainings_from(item)
+    assert past.trained is not None
+    assert past.trained.request_id == submission(1).request_id

@@ -26,17 +26,22 @@ from trainyard.application.tenancy.moving import Moving
 from trainyard.application.tenancy.onboarding import Onboarding
 from trainyard.application.tenancy.roles import PooledRoles
 from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, TenantSpec
+from trainyard.contracts.messages import parse_training_request, training_request_body
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, Overrides, RequestKind, State
+from trainyard.domain.requests import Cause, Collected, Overrides, RequestKind, State
+from trainyard.domain.retraining import RetrainingSettings, Trained, Trigger
+from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord, with_trigger
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.book import Book
 from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.retraining_records import put_record, record_key
+from trainyard.persistence.run_history import past_key, remember
 from trainyard.persistence.tenant_queues import refile
 from trainyard.persistence.young_buckets import note_young
 
@@ -435,6 +440,26 @@ def test_whoever_was_made_a_user_of_a_deleted_tenant_is_none_of_the_next_one() -
         harness.create()
     harness.create()
     assert harness.without_users == ["acme", "acme"]
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_what_a_tenant_was_trained_on_is_nothing_that_the_next_one_of_its_id_has_to_know(purge: bool) -> None:
+    """It would be told that its data has been trained on before, and which other systems asked."""
+    harness = Harness()
+    harness.create()
+    trained = Trained(request_id="1" * 32, at=NOW, basis="data.settings")
+    last = LastTrigger(at=NOW, trigger="event: crm", event_id="e", request_id="1" * 32)
+    for number in range(60):
+        record = with_trigger(RetrainingRecord(), Trigger.EVENT, last)
+        kept = record_key("acme", f"set-{number}")
+        past = past_key("acme", f"set-{number}")
+        harness.store.transact([put_record(kept, record, None), remember(past, (), None, trained)])
+    other = past_key("acme1", "set-1")
+    harness.store.transact([remember(other, (), None, trained)])
+    harness.run(Change.DELETE, DELETE, bare(), run="delete", purge=purge)
+    pks = {dict(key.values).get("pk", "") for key in harness.store.items}
+    assert not pks & {"past#acme", "retraining#acme"}
+    assert "past#acme1" in pks
 
 
 def test_a_purge_forgets_record_and_requests_and_the_id_can_be_used_again() -> None:
@@ -1017,6 +1042,20 @@ def test_a_training_with_overrides_moves_with_its_tenant() -> None:
     assert [(each.tier, each.overrides, each.algorithm, each.alone) for each in harness.queues.sent] == [
         ("basic", own, "linear", True)
     ]
+
+
+def test_what_was_collected_and_asked_for_moves_with_its_tenant() -> None:
+    harness = Harness()
+    harness.create(tier_name="shared")
+    uploads = submission(1, tier="shared", collected=Collected(9, 90, 900), triggers=("upload", "batch complete"))
+    waits = replace(uploads, is_complete=True, is_forced=True, accepts_drift=True)
+    harness.scheduler.enlister.enlist(waits, harness.policy, NOW, rules=RetrainingSettings(files=10))
+    harness.data.objects = {("acme", waits.data_set): [waits.content]}
+    harness.run(Change.MOVE, ("begin", "storage", "copy", "switch", "resubmit"), wish_to_move("basic"))
+    (sent,) = harness.queues.sent
+    assert parse_training_request(training_request_body(sent)) == sent
+    moved = replace(sent, request_id="", content=waits.content, algorithm="", tier="shared")
+    assert moved == replace(waits, request_id="")
 
 
 def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:

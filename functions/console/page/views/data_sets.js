@@ -187,7 +187,9 @@ function rowsOf({ schedules, triggers }) {
 /** Return the fields of a dialog with the settings of a data set. */
 function settingsFields(present, algorithms) {
   const values = Object.entries(present.hyperparameters ?? {}).map(([name, value]) => `${name}=${value}`);
-  const rules = Object.entries(present.retraining ?? {}).map(([name, value]) => `${name}=${value}`);
+  const rules = Object.entries(present.retraining ?? {}).map(
+    ([name, value]) => `${name}=${[value].flat().join("|")}`,
+  );
   const text = (value) => el("input", { value, size: "40", autocomplete: "off", spellcheck: "false" });
   const choices = [...new Set([...algorithms, present.algorithm].filter(Boolean))];
   return {
@@ -234,6 +236,12 @@ function settingsFields(present, algorithms) {
   };
 }
 
+/** Return the rules of a data set; names of columns are texts, also those that look like numbers. */
+function rulesOf(given) {
+  const rules = Object.fromEntries(given);
+  return rules.critical === undefined ? rules : { ...rules, critical: String(rules.critical).split("|") };
+}
+
 /** Return those settings that differ from the present ones. */
 function changesOf(present, chosen) {
   const next = {
@@ -242,7 +250,7 @@ function changesOf(present, chosen) {
     hyperparameters: Object.fromEntries(pairs(chosen.hyperparameters)),
     ready_by: chosen.ready_by.trim(),
     schedule: chosen.schedule.trim(),
-    retraining: Object.fromEntries(pairs(chosen.retraining)),
+    retraining: rulesOf(pairs(chosen.retraining)),
     priority: Number(chosen.priority),
   };
   const before = { hyperparameters: {}, ready_by: "", schedule: "", retraining: {}, priority: 0, ...present };

@@ -122,10 +122,6 @@ class DataSets(Protocol):
         """
         ...
 
-    def sha256_of(self, content: Content) -> str | None:
-        """Return the SHA-256 of an object of at most COMPARED_BYTES_MAX bytes; None where it cannot be read."""
-        ...
-
     def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
         """Return which of some files of a data set's folder are not there, or are empty.
 

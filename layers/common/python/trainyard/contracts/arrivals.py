@@ -65,7 +65,9 @@ class RetrainingDetail(Event):
     trigger: Trigger = Trigger.EVENT
     """What asks; only of events of the service's own."""
     force: bool = Field(default=False, strict=True)
-    """Whether to train although neither data nor settings have changed."""
+    """Whether to train whatever has changed, or not, since the last training."""
+    accept_drift: bool | None = Field(default=None, strict=True)
+    """Whether to train however far the data has moved; None for as `force`."""
     ready_by: Moment | None = None
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
@@ -88,6 +90,9 @@ class RetrainingRequested(Envelope):
 
     def arrived(self) -> RetrainingAsked:
         is_ours = self.source == APPLICATION_SOURCE
+        # Schedules of an earlier version say it so.
+        of_schedule = self.detail.reason == "schedule" and self.detail.trigger is Trigger.EVENT
+        trigger = Trigger.SCHEDULE if of_schedule else self.detail.trigger
         return RetrainingAsked(
             account_id=self.account,
             event_id=self.id,
@@ -96,10 +101,11 @@ class RetrainingRequested(Envelope):
             ready_by=self.detail.ready_by,
             priority=self.detail.priority,
             overrides=self.detail.overrides.to_overrides() if self.detail.overrides else None,
-            trigger=self.detail.trigger if is_ours else Trigger.EVENT,
+            trigger=trigger if is_ours else Trigger.EVENT,
             detail=self.detail.reason if is_ours else f"{self.source} {self.detail.reason}",
             source=self.source,
             is_forced=self.detail.force,
+            accepts_drift=self.detail.force if self.detail.accept_drift is None else self.detail.accept_drift,
         )
 
 
@@ -169,6 +175,7 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
                 "trigger": asked.trigger.value,
                 "reason": asked.detail[:256],
                 "force": asked.is_forced,
+                "accept_drift": asked.accepts_drift,
                 "ready_by": asked.ready_by.isoformat() if asked.ready_by else None,
                 "priority": asked.priority,
                 "overrides": overrides_values(asked.overrides),

@@ -1,5 +1,6 @@
 """The request as it travels through a tier queue."""
 
+from dataclasses import astuple
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -7,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from trainyard.contracts.events import Moment, explain
 from trainyard.contracts.overrides import OverridesValues, overrides_values
 from trainyard.domain.errors import Malformed
-from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, RequestKind, Submission
+from trainyard.domain.requests import PRIORITY_MAX, Cause, Collected, Content, RequestKind, Submission
 from trainyard.domain.retraining import TRIGGER_LENGTH_MAX, TRIGGERS_MAX
 
 
@@ -21,6 +22,9 @@ class ContentMessage(BaseModel):
     sequencer: str = Field(pattern=r"^[0-9A-Fa-f]{0,64}$")
     size_bytes: int = Field(ge=0, lt=2**53)
     event_time: AwareDatetime
+
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class TrainingRequestMessage(BaseModel):
@@ -44,7 +48,10 @@ class TrainingRequestMessage(BaseModel):
         default=(), max_length=TRIGGERS_MAX
     )
     rows: int = Field(default=0, ge=0, lt=2**53)
+    collected: tuple[Count, Count, Count] | None = None
+    is_complete: bool = False
     is_forced: bool = False
+    accepts_drift: bool = False
     content: ContentMessage
 
 
@@ -55,6 +62,7 @@ def training_request_body(submission: Submission) -> str:
             **_fields(submission),
             "content": ContentMessage.model_validate(submission.content),
             "overrides": overrides_values(submission.overrides),
+            "collected": astuple(submission.collected) if submission.collected else None,
         }
     ).model_dump_json()
 
@@ -64,7 +72,8 @@ def parse_training_request(body: str) -> Submission:
     try:
         message = TrainingRequestMessage.model_validate_json(body)
         return Submission(
-            **message.model_dump(exclude={"schema_version", "content", "overrides"}),
+            **message.model_dump(exclude={"schema_version", "content", "overrides", "collected"}),
+            collected=Collected(*message.collected) if message.collected else None,
             overrides=message.overrides.to_overrides() if message.overrides else None,
             content=Content(**message.content.model_dump()),
         )

@@ -53,6 +53,8 @@ class RetrainingAsked:
     """Of the event."""
     is_forced: bool = False
     """Whether to train although neither data nor settings have changed."""
+    accepts_drift: bool = False
+    """Whether to train however far the data has moved from that of the last training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

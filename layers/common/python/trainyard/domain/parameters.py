@@ -158,7 +158,7 @@ def pipeline_parameters(
         "Split": settings.split,
         "MinimumQuality": str(tier.quality_min),
         "StatisticsUri": statistics_uri or f"{algorithm.code_uri or defaults.code_uri}/steps/{NO_STATISTICS}",
-        "DriftRules": _drift_rules(settings.retraining, is_forced=request.is_forced),
+        "DriftRules": _drift_rules(settings.retraining, accepts_drift=request.accepts_drift),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
     if profile.checkpoints:
@@ -170,12 +170,12 @@ NO_STATISTICS = "no_statistics.json"
 """Published with the step scripts: a job's input must exist."""
 
 
-def _drift_rules(rules: RetrainingSettings, *, is_forced: bool) -> str:
+def _drift_rules(rules: RetrainingSettings, *, accepts_drift: bool) -> str:
     """Return what follows from drift, as the first step takes it (pipeline/steps/drift.py): an argument of a
     container has 256 characters at most.
     """
-    on_schema_change = OnDrift.TRAIN if is_forced else rules.on_schema_change
-    on_shift = OnDrift.TRAIN if is_forced else rules.on_shift
+    on_schema_change = OnDrift.TRAIN if accepts_drift else rules.on_schema_change
+    on_shift = OnDrift.TRAIN if accepts_drift else rules.on_shift
     return f"{on_schema_change}:{on_shift}:{rules.shift_percent}:{'|'.join(rules.critical)}"
 
 

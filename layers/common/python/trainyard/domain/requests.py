@@ -33,7 +33,7 @@ class State(StrEnum):
     CANCELLED = "CANCELLED"
     """Cancelled while it waited."""
     REJECTED = "REJECTED"
-    """Never accepted; the reason is kept."""
+    """Never accepted, or not worth a training when its turn came; the reason is kept."""
 
 
 HOLDING = frozenset({State.ADMITTED, State.RUNNING})
@@ -44,7 +44,9 @@ TERMINAL = frozenset(State) - HOLDING - {State.QUEUED}
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.ADMITTED, State.SUPERSEDED, State.CANCELLED}),
-    State.ADMITTED: frozenset({State.RUNNING, State.QUEUED, State.SUCCEEDED, State.FAILED, State.STOPPED}),
+    State.ADMITTED: frozenset(
+        {State.RUNNING, State.QUEUED, State.SUCCEEDED, State.FAILED, State.STOPPED, State.REJECTED}
+    ),
     State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.STOPPED}),
 } | {state: frozenset() for state in TERMINAL}
 """State → the states into which a request may come from it. An admitted request may end before its start is known:
@@ -196,8 +198,14 @@ class Submission:
     """What asked for it (domain/retraining.py, `trigger_text`)."""
     rows: int = 0
     """Of its upload, where they were counted."""
+    collected: "Collected | None" = None
+    """The uploads that it stands for; None for its own."""
+    is_complete: bool = False
+    """Whether that is enough for a training, whatever the rules say."""
     is_forced: bool = False
-    """Whether to train whatever has changed, or not, since the last training."""
+    """Whether to train although nothing has changed since the last training."""
+    accepts_drift: bool = False
+    """Whether to train however far the data has moved since then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +238,9 @@ class Request:
     keeps_interval: bool = False
     """Whether its start is noted, because the next training of its data set must keep an interval."""
     is_forced: bool = False
-    """Whether it trains whatever has changed, or not, since the last training."""
+    """Whether it trains although nothing has changed since the last training."""
+    accepts_drift: bool = False
+    """Whether it trains however far the data has moved since then."""
     basis: str = ""
     """What it was started on (domain/unchanged.py, `basis_of`); "" while that is not known."""
     data_bytes: int = 0

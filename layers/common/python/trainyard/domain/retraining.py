@@ -156,10 +156,6 @@ class Trained:
     """When it ended."""
     basis: str = ""
     """What it was started on (domain/unchanged.py, `basis_of`); "" where that is not known."""
-    sha256: str = ""
-    """Over the files that it read; "" where its report could not be read."""
-    size_bytes: int = 0
-    """Of the only file, where it was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from trainyard.domain.retraining import Trained, Trigger
 
@@ -11,6 +12,19 @@ LOOP_WINDOW = timedelta(hours=24)
 AUTOMATIC_MAX = 24
 """Times within LOOP_WINDOW that a data set is asked to train by itself: more is taken for a loop, such as of a
 system that answers each training with a request for the next."""
+KEPT_MAX = 2 * AUTOMATIC_MAX
+
+
+class Judged(NamedTuple):
+    """Something that asked a data set to train by itself."""
+
+    at: datetime
+    event_id: str
+    made: bool
+    """Whether it made a request."""
+    is_event: bool
+    """Whether another system asked: those count by themselves, or one that asks all the time would keep schedules
+    from training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +46,8 @@ class RetrainingRecord:
     """What asked a data set to train by itself, lately."""
 
     last: LastTrigger | None = None
-    asked: tuple[tuple[datetime, str], ...] = ()
-    """When, and by the event of which id, a training was asked for within LOOP_WINDOW; oldest first."""
+    asked: tuple[Judged, ...] = ()
+    """What asked within LOOP_WINDOW, oldest first; at most KEPT_MAX."""
     left_out: int = 0
     """Triggers that made no request since the last one that did."""
     alarm_at: datetime | None = None
@@ -46,7 +60,7 @@ class RetrainingRecord:
 
     def knows(self, event_id: str) -> bool:
         """Tell whether an event was judged before."""
-        judged = {name for _, name in self.asked}
+        judged = {each.event_id for each in self.asked}
         return event_id in judged or (self.last is not None and self.last.event_id == event_id)
 
 
@@ -58,13 +72,14 @@ def objection_to(
 
     An event that comes again gets the answer of its first time, as long as that is known.
     """
-    if any(event_id == judged for _, judged in record.asked):
+    if any(each.made and each.event_id == event_id for each in record.asked):
         return None
-    asked = [at for at, _ in record.asked if at > now - LOOP_WINDOW]
+    is_event = trigger is Trigger.EVENT
+    asked = [each for each in record.asked if each.is_event == is_event and each.at > now - LOOP_WINDOW]
     if len(asked) >= AUTOMATIC_MAX:
         return (
             f"the data set was asked to train by itself {len(asked)} times within {_hours(LOOP_WINDOW)}, which "
-            "is taken for a loop"
+            f"is taken for a loop"
         )
     if unchanged is not None:
         return unchanged_text(unchanged)
@@ -83,17 +98,22 @@ def unchanged_text(trained: Trained) -> str:
     )
 
 
-def with_trigger(
-    record: RetrainingRecord, trigger: Trigger, last: LastTrigger, *, counts: bool = True
-) -> RetrainingRecord:
-    """Return the record after a trigger was judged; `counts` is whether it counts among those of a loop."""
-    is_new = counts and not any(last.event_id == judged for _, judged in record.asked)
-    recent = tuple(each for each in record.asked if each[0] > last.at - LOOP_WINDOW)
-    made = not last.left_out
+def with_trigger(record: RetrainingRecord, trigger: Trigger, last: LastTrigger) -> RetrainingRecord:
+    """Return the record after a trigger was judged.
+
+    What made a request counts among those of a loop, and so does an event of another system that was refused: it
+    may be answered with the next one. Those beyond the maximum do not, or a loop would never be over.
+    """
+    made, is_event = not last.left_out, trigger is Trigger.EVENT
+    recent = [each for each in record.asked if each.at > last.at - LOOP_WINDOW]
+    alike = [each for each in recent if each.is_event == is_event]
+    is_new = not any(each.event_id == last.event_id and each.made >= made for each in alike)
+    if is_new and (made or is_event) and len(alike) < AUTOMATIC_MAX:
+        recent.append(Judged(last.at, last.event_id, made, is_event))
     return replace(
         record,
         last=last,
-        asked=(*recent, (last.at, last.event_id)) if is_new else recent,
+        asked=tuple(recent[-KEPT_MAX:]),
         left_out=0 if made else record.left_out + 1,
         alarm_at=last.at if trigger is Trigger.ALARM and made and is_new else record.alarm_at,
         schedule_at=last.at if trigger in (Trigger.SCHEDULE, Trigger.MISSED) else record.schedule_at,

@@ -5,12 +5,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from trainyard.domain.algorithms import Algorithm
-from trainyard.domain.retraining import Trained
 from trainyard.domain.tenants import TrainingSettings
-
-COMPARED_BYTES_MAX = 8 * 1024 * 1024
-"""The largest object that is read to find out whether its content is that of the last training: an entity tag of
-an object that is encrypted with a KMS key is another one for each upload of the same content."""
 
 
 def data_digest(objects: Iterable[tuple[str, int]]) -> str:
@@ -33,11 +28,6 @@ def settings_digest(settings: TrainingSettings, algorithm: Algorithm) -> str:
 def basis_of(data: str, settings: str) -> str:
     """Return what a training is started on, from the digests of its data and of its settings."""
     return f"{data}.{settings}"
-
-
-def has_settings(trained: Trained, settings: str) -> bool:
-    """Tell whether a training had the settings of a digest."""
-    return trained.basis.partition(".")[2] == settings
 
 
 def _digest(values: object) -> str:

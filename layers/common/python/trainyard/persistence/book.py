@@ -33,6 +33,7 @@ from trainyard.domain.requests import State
 from trainyard.domain.retraining import Failed, Trained
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.outbox import OutboxEntry, entry, entry_key, outbox_entries
+from trainyard.persistence.retraining_records import record_key, records_of
 from trainyard.persistence.run_history import (
     PastOwner,
     keep_ratios,
@@ -315,12 +316,22 @@ class Book:
             while months[-1] < month_of(now):
                 months.append(next_month(months[-1]))
             keys += [totals_key(totals) for month in months for totals in self.totals(month, tenant_id)]
-            past = listed(self.store, "record", f"past#{tenant_id}", page=FORGOTTEN_AT_ONCE)
-            keys += [past_key(tenant_id, item["sk"]) for item in islice(past, FORGOTTEN_AT_ONCE)]
             keys += [pace_key(tenant_id), note_key(f"licence#{tenant_id}")]
         part = keys[:FORGOTTEN_AT_ONCE]
         self.store.transact([Delete(key) for key in part])
         return bool(executions_page) or len(keys) > len(part)
+
+    def forget_trainings(self, tenant_id: str) -> bool:
+        """Remove what past trainings of a tenant teach about the next ones, some at a time; True while some are
+        left.
+        """
+        past = listed(self.store, "record", f"past#{tenant_id}", page=FORGOTTEN_AT_ONCE)
+        keys = [past_key(tenant_id, item["sk"]) for item in islice(past, FORGOTTEN_AT_ONCE)]
+        records = islice(records_of(self.store, tenant_id), FORGOTTEN_AT_ONCE - len(keys))
+        keys += [record_key(tenant_id, name) for name, _ in records]
+        if keys:
+            self.store.transact([Delete(key) for key in keys])
+        return len(keys) == FORGOTTEN_AT_ONCE
 
     def note(self, name: str, values: Mapping[str, Any]) -> None:
         """Store a note under a name."""

@@ -7,7 +7,7 @@ retraining#<tenant>   <data set>    the last triggers, and what became of them; 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord
+from trainyard.domain.retraining_record import Judged, LastTrigger, RetrainingRecord
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.run_history import unmoved
 from trainyard.persistence.store import Item, Key, Put, Store, listed
@@ -24,7 +24,9 @@ def record_key(tenant_id: str, data_set: str) -> Key:
 def put_record(key: Key, record: RetrainingRecord, item: Item | None) -> Put:
     """Return what stores a record, if that is still as it was read."""
     values: Item = {
-        "asked": [f"{stamp(at)} {event_id}" for at, event_id in record.asked],
+        "asked": [
+            f"{stamp(each.at)} {int(each.made)}{int(each.is_event)} {each.event_id}" for each in record.asked
+        ],
         "left_out": record.left_out,
         "revision": record.revision + 1,
     }
@@ -47,10 +49,10 @@ def record_from(item: Mapping[str, Any] | None) -> RetrainingRecord:
     if item is None:
         return RetrainingRecord()
     last = item.get("last")
-    asked = (text.split(" ", 1) for text in item["asked"])
+    asked = (text.split(" ", 2) for text in item["asked"])
     return RetrainingRecord(
         last=LastTrigger(**(last | {"at": unstamp(last["at"])})) if last else None,
-        asked=tuple((unstamp(at), event_id) for at, event_id in asked),
+        asked=tuple(Judged(unstamp(at), name, flags[0] == "1", flags[1] == "1") for at, flags, name in asked),
         left_out=int(item["left_out"]),
         alarm_at=unstamp(item["alarm_at"]) if "alarm_at" in item else None,
         schedule=str(item.get("schedule", "")),

@@ -76,8 +76,6 @@ def trainings_from(item: Item | None) -> PastTrainings:
             request_id=trained["request_id"],
             at=unstamp(trained["at"]),
             basis=trained["basis"],
-            sha256=trained["sha256"],
-            size_bytes=int(trained["size_bytes"]),
         )
         if trained
         else None,

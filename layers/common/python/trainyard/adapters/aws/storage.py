@@ -17,7 +17,7 @@ from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.stored_rows import transformed
 from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED, OVERTAKEN, objects_below, report_at, split_uri
 from trainyard.application.ports import InputData, LastStatistics
-from trainyard.domain.arrivals import INCOMING, is_data, is_marker
+from trainyard.domain.arrivals import INCOMING, batch_end_of, is_data, is_marker
 from trainyard.domain.errors import (
     Conflict,
     DataUnavailable,
@@ -33,7 +33,7 @@ from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import Prospect, is_latest, order_of, progress_of, receipt_of
 from trainyard.domain.requests import Cause, Content, Outcome, Request, RequestKind
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.domain.unchanged import COMPARED_BYTES_MAX, data_digest
+from trainyard.domain.unchanged import data_digest
 from trainyard.persistence.items import stamp
 
 COPY_BYTES_MAX = 5 * 1024**3
@@ -131,7 +131,7 @@ class S3DataSets:
             # They may be there, and only the tenant's jobs may decrypt them: a listing needs no right to that.
             with translated():
                 page = client("s3", hurried=True).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-        except (ClientError, TrainyardError):
+        except ClientError:
             return None
         is_there = any(each["Key"] == key for each in page.get("Contents", ()))
         return LastStatistics(uri) if is_there else None
@@ -140,10 +140,6 @@ class S3DataSets:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:
             return data_digest([(content.etag, content.size_bytes)])
         return data_digest(_tags_and_sizes(self._objects(tenant, data_set, hurried=False)).values())
-
-    def sha256_of(self, content: Content) -> str | None:
-        body = _whole(content, COMPARED_BYTES_MAX)
-        return sha256(body).hexdigest() if body is not None else None
 
     def missing(self, tenant: Tenant, data_set: str, names: Sequence[str]) -> list[str]:
         folder = f"{tenant.root}{INCOMING}{data_set}/"
@@ -298,7 +294,8 @@ class S3Uploads:
         data_set = version["Key"].removeprefix(folder).partition("/")[0]
         wanted = version["IsLatest"] or tenant.settings_for(data_set).every_upload
         lies_there = version["VersionId"] != "null" and version["LastModified"] >= since.replace(microsecond=0)
-        return wanted and lies_there and not is_marker(version["Key"].removeprefix(folder))
+        is_heard = not is_marker(version["Key"].removeprefix(folder)) or batch_end_of(tenant, version["Key"])
+        return bool(wanted and lies_there and is_heard)
 
 
 def _tags_and_sizes(objects: Iterable[dict[str, Any]]) -> dict[str, tuple[str, int]]:

@@ -274,7 +274,7 @@ class BulkWork:
             request.data_set,
             now=self.clock(),
             overrides=request.overrides,
-            force=True,  # it may have failed on data on which an earlier request trained
+            again=True,
             # A repetition asks for the same training.
             key=f"bulk {action.action_id} {request.request_id}",
             call=request.request_id,

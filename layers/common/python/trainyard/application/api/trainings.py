@@ -36,14 +36,16 @@ class Trainings:
         priority: int | None = None,
         overrides: Overrides | None = None,
         force: bool = False,
+        again: bool = False,
         key: str | None = None,
         call: str = "",
     ) -> str:
         """Ask for a training of a data set, and return the id that its request will have within seconds.
 
-        With `force` it trains although neither data nor settings have changed. With a `key`, calls that are alike
-        (by `call`, a digest) ask for one training. Raises Refused with a reason for the caller, and Throttled and
-        OutcomeUnknown.
+        With `force` it trains whatever has changed, or not, since the last training; `again` is one that ended
+        without a model: it trains although nothing has changed, as it may have failed on data of before. With a
+        `key`, calls that are alike (by `call`, a digest) ask for one training. Raises Refused with a reason for
+        the caller, and Throttled and OutcomeUnknown.
         """
         if tenant.state is not TenantState.ACTIVE:
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.value}: nothing is trained")
@@ -66,7 +68,8 @@ class Trainings:
             ready_by=ready_by,
             priority=priority,
             overrides=overrides,
-            is_forced=force,
+            is_forced=force or again,
+            accepts_drift=force,
         )
         self.retrainings.ask([asked])
         return retraining_id(tenant.tenant_id, data_set, event_id)

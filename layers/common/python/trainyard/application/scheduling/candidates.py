@@ -54,6 +54,7 @@ class Candidate:
     trigger: Trigger = Trigger.UPLOAD
     trigger_detail: str = ""
     is_forced: bool = False
+    accepts_drift: bool = False
     row_count: int = 0
     """Of an upload, where they are counted."""
 
@@ -178,6 +179,7 @@ class Candidates:
             trigger=asked.trigger,
             trigger_detail=asked.detail,
             is_forced=asked.is_forced,
+            accepts_drift=asked.accepts_drift,
         )
 
     def _of_transform(self, asked: TransformAsked, tenant: Tenant, now: datetime) -> Iterator[Candidate]:

@@ -148,7 +148,8 @@ class Completer:
                 unit.write(self._end_request(end, current[request_id], unit.now))
             executions = {name: end.execution for name, end in ending.items() if end.execution is not None}
             trainings = (_last_training(end, current[name], unit.now) for name, end in ending.items())
-            last = dict(filter(None, trainings))
+            # Of several ends of one data set, one with a model says more than one without.
+            last = dict(sorted(filter(None, trainings), key=lambda each: isinstance(each[1], Trained)))
             self._release(unit, [current[request_id] for request_id in ending], executions, last)
             # A single end always fits.
             if len(ends) > 1 and not fits_one_transaction(unit.writes):
@@ -385,8 +386,6 @@ def _last_training(end: End, request: Request, now: datetime) -> tuple[Key, Trai
         request_id=request.request_id,
         at=now,
         basis=request.basis,
-        sha256=end.outcome.trained_sha256 or "",
-        size_bytes=request.content.size_bytes if end.outcome.trained_files == 1 else 0,
     )
 
 

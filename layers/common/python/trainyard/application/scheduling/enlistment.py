@@ -381,7 +381,8 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
     """Return the request for a submission that joins its queue; `waiting` is one of its data set, if any."""
     submission, policy, now = command.submission, unit.policy, unit.now
     size, transforms = submission.content.size_bytes, submission.kind is RequestKind.TRANSFORM
-    collected = Collected(1, size, submission.rows) if submission.cause is Cause.UPLOAD else Collected()
+    of_its_own = Collected(1, size, submission.rows) if submission.cause is Cause.UPLOAD else Collected()
+    collected = submission.collected or of_its_own
     past = unit.items[past_key(submission.tenant_id, submission.data_set, submission.kind)]
     wait = _wait_of(command, collected, waiting, past, unit)
     request = Request(
@@ -401,6 +402,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         uploads=uploads_of(submission.content),
         triggers=submission.triggers,
         is_forced=submission.is_forced,
+        accepts_drift=submission.accepts_drift,
         collected=collected,
         collects=wait.collects,
         keeps_interval=command.rules.interval_minutes > 0 and not submission.alone,
@@ -419,17 +421,20 @@ def _wait_of(
 ) -> Waiting:
     """Return how a request waits that joins its queue, with what it has `collected` itself."""
     submission, rules = command.submission, command.rules
+    by_person = Trigger.PERSON in (*submission.triggers, *(waiting.triggers if waiting else ()))
     if submission.alone:
         rules = NO_RULES
-    elif Trigger.PERSON in submission.triggers:  # who asks does not want to be told to wait
+    elif by_person:  # who asks does not want to be told to wait
         rules = replace(rules, interval_minutes=0, between="")
     still_collects = waiting is not None and waiting.collects
     together = collected + waiting.collected if waiting else collected
     # What was enough stays enough: what comes later is of the next batch.
-    enough = (waiting is not None and not still_collects) or is_enough(together, rules)
+    enough = (waiting is not None and not still_collects) or is_enough(together, rules) or submission.is_complete
     before = None
     if waiting is not None:
-        before = Waiting(arrived_at=waiting.arrived_at, due_at=waiting.due_at, collects=still_collects)
+        # What waits for its rules alone, and not for a back-off, may be due earlier.
+        shortens = still_collects or (by_person and waiting.attempt == 0)
+        before = Waiting(arrived_at=waiting.arrived_at, due_at=waiting.due_at, collects=shortens)
     return wait_after(
         unit.now,
         quiet_period=unit.policy.quiet_period,
@@ -437,7 +442,8 @@ def _wait_of(
         waiting=before,
         settings=rules,
         enough=submission.cause is not Cause.UPLOAD or enough,
-        last_start=last_start(past),
+        # A start that came to nothing is no training.
+        last_start=None if waiting is not None and waiting.attempt else last_start(past),
     )
 
 

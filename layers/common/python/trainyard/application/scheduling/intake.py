@@ -12,6 +12,7 @@ from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.retraining import Asked, LeftOut, RetrainingGate, heard
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.transforms import Models, RowsToPredict
+from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import (
     AlarmRang,
     RetrainingAsked,
@@ -219,9 +220,11 @@ class Intake:
         if isinstance(arrival, UploadArrived | AlarmRang) and arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
         if isinstance(arrival, AlarmRang):
-            return [each for asked in of_alarm(arrival, policy) for each in self._judge(asked, None, policy, now)]
+            return self._judge_alarm(arrival, policy, now)
         if isinstance(arrival, RetrainingAsked) and arrival.account_id != self.account_id:
             arrival = replace(arrival, trigger=Trigger.EVENT)  # whatever it says it is
+        if isinstance(arrival, RetrainingAsked | TransformAsked):
+            self._count_foreign(arrival, policy, now)
         # 2. Split a retraining of all data sets into one message each, whatever their number.
         if isinstance(arrival, RetrainingAsked) and arrival.data_set is None:
             spread = self._spread(arrival, policy, now)
@@ -241,6 +244,8 @@ class Intake:
             try:
                 judged.append(self._accept(candidate, policy, now))
             except Refused as refusal:
+                if candidate.data_set is not None and refusal.kind != "unchanged":
+                    self.gate.note_refused(self._asked(candidate, candidate.data_set), str(refusal), now)
                 judged.append(self._reject(candidate, refusal, now))
             except LeftOut as reason:
                 tenant = candidate.tenant
@@ -252,6 +257,28 @@ class Intake:
                         reason=str(reason),
                     )
                 )
+        return judged
+
+    def _count_foreign(self, asked: RetrainingAsked | TransformAsked, policy: Policy, now: datetime) -> None:
+        """Count what other systems and accounts ask for among a tenant's uploads; raises Malformed if too many."""
+        if asked.source == APPLICATION_SOURCE and asked.account_id == self.account_id:
+            return
+        tenant = self.candidates.tenant_of(asked, policy)
+        limit = policy.uploads_per_hour_of(tenant.tenant_id)
+        if not self.arrival_limits.count(tenant.tenant_id, 1, limit=limit, now=now):
+            raise Malformed(f"tenant {tenant.tenant_id} has asked for more than {limit:,} trainings in an hour")
+
+    def _judge_alarm(self, alarm: AlarmRang, policy: Policy, now: datetime) -> list[Judgement | Submission]:
+        """Judge what an alarm asks for; raises Malformed only if that is nothing that there is."""
+        judged: list[Judgement | Submission] = []
+        wrong: list[Malformed] = []
+        for asked in of_alarm(alarm, policy):
+            try:
+                judged += self._judge(asked, None, policy, now)
+            except Malformed as error:  # a mapping that fits by chance must not affect the others
+                wrong.append(error)
+        if wrong and not judged:
+            raise wrong[0]
         return judged
 
     def _spread(self, asked: RetrainingAsked, policy: Policy, now: datetime) -> Judgement | None:
@@ -290,28 +317,29 @@ class Intake:
         text = trigger_text(candidate.trigger, candidate.trigger_detail)
         settings = candidate.tenant.settings_for(submission.data_set, candidate.overrides)
         self.gate.check(
-            Asked(
-                tenant=candidate.tenant,
-                data_set=submission.data_set,
-                content=candidate.content,
-                request_id=candidate.request_id,
-                trigger=candidate.trigger,
-                trigger_text=text,
-                event_id=candidate.revision,
-                # Who asks for other settings wants another model.
-                is_forced=candidate.is_forced or candidate.overrides is not None,
-            ),
-            settings,
-            policy.algorithm(settings.algorithm),
-            now,
+            self._asked(candidate, submission.data_set), settings, policy.algorithm(settings.algorithm), now
         )
         return replace(
             submission,
             triggers=(text,),
             rows=candidate.row_count,
             is_forced=candidate.is_forced,
+            accepts_drift=candidate.accepts_drift,
             priority=submission.priority if candidate.priority is None else candidate.priority,
             deadline=candidate.ready_by or submission.deadline,
+        )
+
+    def _asked(self, candidate: Candidate, data_set: str) -> Asked:
+        return Asked(
+            tenant=candidate.tenant,
+            data_set=data_set,
+            content=candidate.content,
+            request_id=candidate.request_id,
+            trigger=candidate.trigger,
+            trigger_text=trigger_text(candidate.trigger, candidate.trigger_detail),
+            event_id=candidate.revision,
+            # Who asks for other settings wants another model.
+            is_forced=candidate.is_forced or candidate.overrides is not None,
         )
 
     def _accept_transform(self, candidate: Candidate, policy: Policy) -> Submission:

@@ -12,6 +12,7 @@ asks for the same one.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from itertools import islice
 from typing import Protocol
 
@@ -31,6 +32,10 @@ SPREAD = timedelta(minutes=15)
 """Over which what is asked for is spread: the longest delay of a message (SQS API reference, SendMessage)."""
 GRACE = timedelta(minutes=30)
 """How long after a time of a schedule, and the minutes over which it is spread, its event may still come."""
+
+
+PARTS = 12
+"""Of the tenants; each is looked at in one of as many runs in an hour."""
 
 
 class AllTenants(Protocol):
@@ -54,10 +59,15 @@ class RetrainingWatch:
     tenants: AllTenants
     retrainings: Retrainings
 
-    def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Watched:
-        """Look at all tenants that have something to watch; one failing tenant does not affect the others."""
+    def run(
+        self, now: datetime, *, part: int | None = None, out_of_time: Callable[[], bool] = lambda: False
+    ) -> Watched:
+        """Look at those tenants of a part, by default that of this time of the hour, that have something to watch;
+        one failing tenant does not affect the others.
+        """
         watched = Watched()
-        tenants = [tenant for tenant in self.tenants.all() if _is_watched(tenant)]
+        part = now.minute * PARTS // 60 if part is None else part
+        tenants = [each for each in self.tenants.all() if _part_of(each) == part and _is_watched(each)]
         # Another one comes first each hour, so that the last ones do not starve where time does not suffice.
         first = int(now.timestamp()) // 3600 * 37 % max(len(tenants), 1)
         for tenant in (*tenants[first:], *tenants[:first]):
@@ -125,6 +135,10 @@ class RetrainingWatch:
         )
 
 
+def _part_of(tenant: Tenant) -> int:
+    return int(sha256(tenant.tenant_id.encode()).hexdigest()[:8], 16) % PARTS
+
+
 def _is_watched(tenant: Tenant) -> bool:
     """Tell whether anything of a tenant can be due that no event asks for."""
     if tenant.state is not TenantState.ACTIVE:
@@ -139,10 +153,9 @@ def _of_history(
 ) -> Iterator[tuple[Trigger, str]]:
     """Yield what is due by how the last trainings of a data set ended, with the name of the event that asks."""
     rules, trained, failed = tenant.settings_for(data_set).retraining, past.trained, past.failed
-    if failed is not None:
-        if failed.is_of_aws and rules.retry_hours and now >= failed.at + timedelta(hours=rules.retry_hours):
-            yield Trigger.FAILURE, f"failure {failed.request_id}"
-        return
+    is_of_aws = failed is not None and failed.is_of_aws and rules.retry_hours > 0
+    if failed is not None and is_of_aws and now >= failed.at + timedelta(hours=rules.retry_hours):
+        yield Trigger.FAILURE, f"failure {failed.request_id}"
     if trained is not None and rules.age_max_days:
         times = (now - trained.at) // timedelta(days=rules.age_max_days)
         if times:

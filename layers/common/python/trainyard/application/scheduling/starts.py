@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from trainyard.application.ports import DataSets, Executions, LastStatistics, ParallelMap, Tenants
+from trainyard.application.ports import DataSets, Executions, ParallelMap, Tenants
 from trainyard.application.scheduling.admission import Committed
 from trainyard.application.scheduling.completion import End, Subject
 from trainyard.application.scheduling.notifications import Notifier
+from trainyard.application.scheduling.retraining import FORCE
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.transforms import Transforms
 from trainyard.domain import names
@@ -33,7 +34,8 @@ from trainyard.domain.file_types import absent_columns, objection
 from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_parameters
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request, RequestKind, State
-from trainyard.domain.retraining import OnDrift
+from trainyard.domain.retraining import OnDrift, Trained
+from trainyard.domain.retraining_record import unchanged_text
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.unchanged import basis_of, settings_digest
 from trainyard.persistence.run_history import past_key, trainings_from
@@ -97,6 +99,10 @@ class _Different(Exception):
     def __init__(self, data_bytes: int) -> None:
         super().__init__(f"it has {data_bytes:,} bytes, and needs other instances than were held for it")
         self.data_bytes = data_bytes
+
+
+class _Unchanged(Exception):
+    """The data set has been trained on as it is: nothing would be different."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +212,9 @@ class Starts:
                         reason=str(refusal),
                         data_bytes=request.data_bytes,
                     )
+                case _Unchanged():
+                    self._end(request, State.REJECTED, policy, str(refusal), now)
+                    return Begun(Start(request=request, result=Started.FAILED, detail=str(refusal)))
                 case StartInvalid() | Refused():
                     self._fail(request, policy, str(refusal), now)
                     return Begun(Start(request=request, result=Started.FAILED, detail=str(refusal)))
@@ -248,8 +257,12 @@ class Starts:
             why_not = objection(first_bytes, settings.target)
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
-        last = self._statistics_of_last(request, tenant)
-        refuses = settings.retraining.on_schema_change is OnDrift.REFUSE and not request.is_forced
+        basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
+        trained = None if request.overrides is not None else self._trained(request)
+        if trained is not None and basis == trained.basis and not request.is_forced:
+            self._check_worth(request, trained)
+        last = self.data_sets.statistics_of(tenant, request, trained.request_id) if trained else None
+        refuses = settings.retraining.on_schema_change is OnDrift.REFUSE and not request.accepts_drift
         if last is not None and refuses and algorithm.code_uri is None:
             _check_columns(first_bytes, last.columns)
         _check_size(data_bytes, request, tier, policy)
@@ -262,16 +275,21 @@ class Starts:
             data_bytes=data_bytes,
             statistics_uri=last.uri if last else None,
         )
-        basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
         return self._start(request, parameters), basis
 
-    def _statistics_of_last(self, request: Request, tenant: Tenant) -> LastStatistics | None:
-        """Return the statistics of the last training; None without any, and for other settings."""
-        if request.overrides is not None:
-            return None
+    def _trained(self, request: Request) -> Trained | None:
+        """Return the last training of a request's data set that ended with a model."""
         (item,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
-        trained = trainings_from(item).trained
-        return self.data_sets.statistics_of(tenant, request, trained.request_id) if trained else None
+        return trainings_from(item).trained
+
+    def _check_worth(self, request: Request, trained: Trained) -> None:
+        """Raise _Unchanged for what was trained on before, unless another training of its data set runs, of which
+        the model would be the newest.
+        """
+        holders = self.scheduler.tables.queues.get(request.tier, request.tenant_id).holders
+        others = self.scheduler.tables.requests.get_all(name for name in holders if name != request.request_id)
+        if not any(other.data_set == request.data_set and other.kind is request.kind for other in others):
+            raise _Unchanged(f"{unchanged_text(trained)}: {FORCE}")
 
     def _start_transform(self, request: Request, tenant: Tenant, tier: TierPolicy, policy: Policy) -> str:
         _check_size(request.data_bytes, request, tier, policy)
@@ -313,9 +331,12 @@ class Starts:
             self._notify(changed_request, now)
 
     def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
-        end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
+        self._end(request, State.FAILED, policy, reason, now)
+
+    def _end(self, request: Request, state: State, policy: Policy, reason: str, now: datetime) -> None:
+        end = End(request=request, state=state, reason=reason, by_start=True)
         if self.scheduler.completer.finish([end], policy, now) == [True]:
-            self._notify(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
+            self._notify(replace(request, state=state, reason=reason, finished_at=now), now)
 
     def _notify(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
         """Tell the tenant and the bus; a receipt that cannot be written now is at the request's next change."""

@@ -149,7 +149,9 @@ class Leaving:
                 return _part(len(ended), "requests forgotten", remaining=True)
             if self.book.forget(tenant.tenant_id, step.at):
                 return _part(0, "records are being forgotten", remaining=True)
-        # Before the id is free: its next tenant is none of theirs.
+        # Before the id is free: the data and the users of its next tenant are none of theirs.
+        if self.book.forget_trainings(tenant.tenant_id):
+            return _part(0, "records of trainings are being forgotten", remaining=True)
         if self.users is not None:
             deleted, is_complete = self.users.delete_of_tenant(tenant.tenant_id)
             if not is_complete:

@@ -286,6 +286,7 @@ class Moving:
             kind=request.kind,
             alone=request.alone,
             overrides=request.overrides,
+            like=request,
         )
         return True
 
@@ -318,8 +319,11 @@ class Moving:
         kind: RequestKind = RequestKind.TRAINING,
         alone: bool = False,
         overrides: Overrides | None = None,
+        like: Request | None = None,
     ) -> None:
-        """Raises Throttled when the tier's queue does not take it."""
+        """Submit a training, `like` a request that waited if there is one; raises Throttled when the tier's queue
+        does not take it.
+        """
         submission = Submission(
             request_id=request_id(
                 tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision
@@ -333,6 +337,11 @@ class Moving:
             algorithm=tenant.settings_for(data_set, overrides).algorithm,
             alone=alone,
             overrides=overrides,
+            triggers=like.triggers if like else (),
+            collected=like.collected if like else None,
+            is_complete=like is not None and not like.collects,
+            is_forced=like is not None and like.is_forced,
+            accepts_drift=like is not None and like.accepts_drift,
         )
         if self.tier_queues.send([submission]):
             raise Throttled(f"the queue of tier {tenant.tier} did not accept request {submission.request_id}")

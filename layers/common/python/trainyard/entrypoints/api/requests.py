@@ -103,7 +103,7 @@ def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Ask
         request.data_set,
         now=datetime.now(UTC),
         overrides=request.overrides,
-        force=True,  # it may have failed on data on which an earlier request trained
+        again=True,
         key=key,
         call=digest(f"retry {request_id}"),
     )
