@@ -27,6 +27,8 @@ from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import Tenant
 
 NAMED_MAX = 20
+AGAIN = {"trigger": Trigger.PERSON.value, "force": True, "accept_drift": False}
+"""Of what is tried again: it may have failed on data on which an earlier request trained."""
 EVENTS_WITHIN = timedelta(minutes=10)
 """After which an event has made its requests, or become a dead letter."""
 
@@ -103,12 +105,7 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
     now, events = datetime.now(UTC), {}
     for number, request in enumerate(targets, start=1):
         # It may have failed on data on which an earlier request trained.
-        detail: dict[str, Any] = {
-            "trigger": Trigger.PERSON.value,
-            "force": True,
-            "accept_drift": False,
-            "data_set": request.data_set,
-        }
+        detail: dict[str, Any] = AGAIN | {"data_set": request.data_set}
         if request.overrides is not None:
             detail["overrides"] = overrides_values(request.overrides)
         events[_ask(deployment, request.tenant_id, detail)] = request.tenant_id

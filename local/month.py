@@ -163,7 +163,8 @@ def _drop(cloud: Cloud, harness: Deployment, tenants: list[str], number: int, le
                 cloud.client("s3").put_object(
                     Bucket=root.bucket,
                     Key=f"{root.root}incoming/{name}/data.csv",
-                    Body=b"y\n" + b"1\n" * (size // 2),
+                    # Another content each time: what has not changed is not trained on.
+                    Body=b"y\n%d\n" % number + b"1\n" * (size // 2),
                 )
                 count += 1
     return count

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from smoke.data import BAD_TARGET, NO_PATTERN, ONE_CLASS, WORKS, table
@@ -46,11 +47,16 @@ def _create(suite: Suite, name: str, tier: str, *options: str) -> None:
         suite.operator("tenant", "create", name, "--tier", tier, "--target", "target", *options)
 
 
+_uploads = count(1)
+
+
 def upload(suite: Suite, tenant_id: str, data_set: str, kind: str = WORKS) -> tuple[str, str]:
     """Upload a table; return its key and version, which identify its request."""
     tenant = suite.deployment.tenant(tenant_id)
     key = f"{tenant.root}incoming/{data_set}/data.csv"
-    answer = suite.client("s3").put_object(Bucket=tenant.bucket, Key=key, Body=table(kind))
+    # Blank lines make it another content each time: what has not changed is not trained on.
+    body = table(kind) + b"\n" * next(_uploads)
+    answer = suite.client("s3").put_object(Bucket=tenant.bucket, Key=key, Body=body)
     return key, str(answer["VersionId"])
 
 

@@ -6,34 +6,34 @@ from simulation.__main__ import run_checked, summary, unreached
 from simulation.run import run_seed
 from tests.simulation.mutants import MUTANTS, first_caught
 
-SEEDS = range(83, 117)
+SEEDS = range(88, 126)
 """A short range in which every kind of trouble occurs; `make simulate` has the long ones."""
 MUTANT_SEEDS = 600
 """At most; the rarest mistake is noticed in one of some 300."""
 
 NEAR = {
-    "a fresh token per retry": 12,
+    "a fresh token per retry": 19,
     "compare lower limits ahead with those of now alone": 7,
     "count spot capacity as capacity on demand": 3,
-    "decide by the clock alone": 62,
+    "decide by the clock alone": 440,
     "expedite without a limit": 36,
     "fail for lack of spot capacity": 7,
-    "finish without its attempt condition": 96,
-    "forget what a month has reserved when it turns back": 7,
-    "give instances back before one is selected": 2,
+    "finish without its attempt condition": 58,
+    "forget what a month has reserved when it turns back": 5,
+    "give instances back before one is selected": 4,
     "go above a cap and leave no slot free": 3,
     "go above a cap instead of borrowing": 7,
-    "go by arrival in a lane of urgent requests": 12,
+    "go by arrival in a lane of urgent requests": 27,
     "hold no slot while waiting for spot capacity": 7,
     "keep no interval": 42,
-    "let urgent requests always go first": 71,
-    "no condition on the ledger version": 99,
-    "note nothing that is due later": 116,
+    "let urgent requests always go first": 98,
+    "no condition on the ledger version": 186,
+    "note nothing that is due later": 62,
     "note the start of a training elsewhere": 42,
-    "read only what rings name": 91,
+    "read only what rings name": 101,
     "reserve nothing": 390,
     "reserve, but let a run last as long as its tier allows": 10,
-    "start without look-up after a forgotten token": 56,
+    "start without look-up after a forgotten token": 75,
     "stay on spot capacity after an interruption": 3,
     "take a refusal as final although the start before was not answered": 65,
 }

@@ -16,7 +16,6 @@ from tests.build import content, request, tenant, tier
 from tests.running_steps import PROGRAMS, STEPS, Container
 from tests.unit.test_retraining import Service, asked, ruled, upload
 from trainyard.application.ports import LastStatistics
-from trainyard.application.scheduling.intake import Verdict
 from trainyard.contracts.drift import Distribution, DriftReport, parse_drift
 from trainyard.domain.algorithms import BUILT_IN
 from trainyard.domain.errors import Malformed
@@ -205,11 +204,9 @@ def test_an_object_without_columns_of_the_last_training_costs_no_job() -> None:
     service.data_sets.first_bytes = b"age,plan,y\n" + b"1,2,3\n" * 5
     first = service.train(upload())
     service.data_sets.statistics[first] = LastStatistics("s3://b/statistics.json", ("age", "income", "column 3"))
+    service.put(content(etag="2" * 32))
     for changes, state in (({}, State.FAILED), ({"is_forced": True, "accepts_drift": True}, State.RUNNING)):
         judgement = service.arrive(asked(Trigger.PERSON, f"e{state}", **changes))
-        service.put(content(etag="2" * 32))
-        if judgement.request_id is None or judgement.verdict is not Verdict.SUBMITTED:
-            judgement = service.arrive(asked(Trigger.PERSON, f"again {state}", **changes))
         service.work()
         request_id = str(judgement.request_id)
         assert service.request(request_id).state is state
