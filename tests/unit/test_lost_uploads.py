@@ -16,7 +16,8 @@ from trainyard.application.scheduling.lost_uploads import LostUploads
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Content, State
-from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.domain.retraining import BatchEnd, RetrainingSettings
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 from trainyard.persistence.young_buckets import note_looked, note_young, young_buckets
 
 BUCKET = "trainyard-t-acme"
@@ -55,8 +56,9 @@ class MemoryPages:
         ) else None
 
 
-def build(*names: str, **limits: Any) -> tuple[Harness, LostUploads, MemoryUploads]:
-    harness, uploads = Harness(limits=policy(**limits), tenants=tuple(map(tenant, names))), MemoryUploads()
+def build(*tenants: str | Tenant, **limits: Any) -> tuple[Harness, LostUploads, MemoryUploads]:
+    owners = tuple(each if isinstance(each, Tenant) else tenant(each) for each in tenants)
+    harness, uploads = Harness(limits=policy(**limits), tenants=owners), MemoryUploads()
     lost = LostUploads(
         account_id=ACCOUNT,
         store=harness.store,
@@ -72,6 +74,22 @@ def upload(name: str, number: int, **changes: Any) -> Content:
     return content(
         f"incoming/set-{number}/d.csv", bucket=f"trainyard-t-{name}", version_id=f"v{number}", **changes
     )
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_the_end_of_a_batch_whose_event_was_lost_arrives_once(has_data: bool) -> None:
+    settings = TrainingSettings(
+        algorithm="linear", target="y", retraining=RetrainingSettings(closed_by=BatchEnd.SUCCESS)
+    )
+    harness, lost, uploads = build(tenant("acme", settings=settings))
+    end = content("incoming/set-1/_SUCCESS", bucket=BUCKET, version_id="v9", size_bytes=0)
+    if has_data:
+        harness.data_sets.objects["acme", "set-1"] = [upload("acme", 1)]
+    uploads.contents["acme"] = [end]
+    assert lost.run(NOW).recovered == [end]
+    for sent in harness.queues.sent:
+        harness.enlist.enlist(sent, NOW)
+    assert lost.run(after(5)).recovered == []
 
 
 def test_an_upload_of_which_no_event_told_is_sent_and_one_that_is_known_is_not() -> None:

@@ -57,17 +57,20 @@ class Candidate:
     accepts_drift: bool = False
     row_count: int = 0
     """Of an upload, where they are counted."""
+    batch_end: Content | None = None
+    """The object that says that a batch of files is complete: its version names the request."""
 
     @property
     def request_id(self) -> str:
         if self.kind is RequestKind.TRANSFORM:
             return transform_id(self.tenant, self.data_set or "", self.revision)
-        if self.cause is Cause.RETRAINING:
+        if self.cause is Cause.RETRAINING and self.batch_end is None:
             return retraining_id(self.tenant.tenant_id, self.data_set, self.revision)
+        uploaded = self.batch_end or self.content
         return request_id(
             tenant_id=self.tenant.tenant_id,
-            bucket=self.content.bucket,
-            key=self.content.key,
+            bucket=uploaded.bucket,
+            key=uploaded.key,
             revision=self.revision,
         )
 
@@ -139,6 +142,7 @@ class Candidates:
             revision=revision,
             data_set=data_set,
             trigger=Trigger.BATCH,
+            batch_end=end,
         )
         try:
             if end.key.endswith(BatchEnd.MANIFEST):
