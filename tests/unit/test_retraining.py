@@ -241,6 +241,12 @@ def test_rules_are_kept_as_they_were_given() -> None:
     assert retraining_from(None) == RetrainingSettings() == RetrainingValues().to_settings()
 
 
+@pytest.mark.parametrize("name", RetrainingValues.model_fields)
+def test_a_rule_that_is_null_is_none(name: str) -> None:
+    """Its limits must not be checked on null: pydantic answers that with an error that is no ValidationError."""
+    assert RetrainingValues.model_validate({name: None}) == RetrainingValues()
+
+
 @pytest.mark.parametrize(
     ("rules", "words"),
     [

@@ -63,9 +63,9 @@ class RetrainingValues(BaseModel):
         int | None, Field(ge=1, le=100, description="Of the columns that must have moved for that; default: 30")
     ] = None
     critical: Annotated[
-        tuple[ColumnName, ...] | None,
+        Annotated[tuple[ColumnName, ...], Field(max_length=CRITICAL_MAX)] | None,
         BeforeValidator(_split),
-        Field(max_length=CRITICAL_MAX, description="Columns of which one is enough"),
+        Field(description="Columns of which one is enough"),
     ] = None
     age_max_days: Annotated[
         int | None, Field(ge=1, le=3650, description="Train again when the newest model is as old")
