@@ -49,7 +49,7 @@ class Watched:
     tenants: int = 0
     asked: list[RetrainingAsked] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """Tenant → error; it is looked at again by the next run."""
+    """Tenant → error; it is looked at again an hour later, by the next run of its part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
