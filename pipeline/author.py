@@ -5,7 +5,7 @@
     Transform
 
 Run by `make pipeline`, in an environment of its own: the SDK takes a gigabyte and is needed nowhere else.
-`${RecorderArn}` and `${Stage}` are filled in when a deployment publishes the definition.
+`${RecorderArn}`, `${Stage}` and `${CodeUri}` are filled in when a deployment publishes the definition.
 """
 
 import argparse
@@ -67,8 +67,16 @@ STRINGS = (
     "QualityMetric",
     "StatisticsUri",
     "DriftRules",
+    "ChampionUri",
+    "Challenge",
 )
-DEFAULTS = {"Split": "auto", "DriftRules": "refuse:train:30:"}
+DEFAULTS = {
+    "Split": "auto",
+    "StatisticsUri": "${CodeUri}/steps/no_statistics.json",
+    "DriftRules": "refuse:train:30:",
+    "ChampionUri": "${CodeUri}/steps/no_champion.json",
+    "Challenge": "none:",
+}
 """Of parameters that a dispatcher of an earlier version does not give, while a deployment is under way."""
 
 INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
@@ -175,11 +183,14 @@ def build() -> Pipeline:
             Join(on="=", values=["--data-set", p["DataSet"]]),
             "--request",
             p["RequestId"],
+            Join(on="=", values=["--challenge", p["Challenge"]]),
         ],
         inputs={
             "model": (train.properties.ModelArtifacts.S3ModelArtifacts, "S3Prefix"),
             "test": (joined(p["ReportOutputUri"], "prepared/test"), "S3Prefix"),
             "profile": (joined(p["ReportOutputUri"], "profile"), "S3Prefix"),
+            # That of the live model; or of none, from the folder of the scripts.
+            "champion": (p["ChampionUri"], "S3Prefix"),
         },
         outputs={"output": joined(p["ReportOutputUri"], "evaluation"), "deliver": p["ModelOutputUri"]},
     )

@@ -3,7 +3,8 @@
 A CloudFormation custom resource, since `sam deploy` uploads only SAM artefacts. Everything is published under a
 hash of its content, so that running executions keep the scripts they started with.
 
-    code/<hash>/steps/*.py        what processing jobs read; no_statistics.json stands for those of no training
+    code/<hash>/steps/*.py        what processing jobs read; no_statistics.json stands for those of no training,
+                                  no_champion.json for the model of none
     code/<hash>/steps/libraries.zip  the libraries that SageMaker's image lacks, as Python imports them
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
@@ -78,7 +79,8 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
     objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
     definitions = {f"DefinitionKey{variant}": f"{prefix}/definition{variant}.json" for variant in variants}
     for variant, definition in variants.items():
-        objects[definitions[f"DefinitionKey{variant}"]] = filled(definition, names)
+        key = definitions[f"DefinitionKey{variant}"]
+        objects[key] = filled(definition, names | {"CodeUri": f"s3://{bucket}/{prefix}"})
     s3 = boto3.client("s3")
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=key, Body=body)

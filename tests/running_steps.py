@@ -67,7 +67,8 @@ class Container:
         }
         return self._run("train", **environment)
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self, champion: Path | None = None, by: str = "") -> dict[str, Any]:
+        """Run the last step, beside the model in a folder if there is one; return its report."""
         with tarfile.open(self.root / "model.tar.gz", "w:gz") as archive:
             for path in (self.root / "model").iterdir():
                 archive.add(path, arcname=path.name)
@@ -78,7 +79,9 @@ class Container:
             "output": self.root / "out",
             "deliver": self.root / "done",
         }
-        assert self._run("evaluate", *(text for n, p in folders.items() for text in (f"--{n}", str(p)))) == ""
+        beside = ("--champion", str(champion), f"--challenge=before:{by}") if champion else ()
+        paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+        assert self._run("evaluate", *paths, *beside) == "", self.said
         assert (self.root / "done/model.tar.gz").exists()
         report: dict[str, Any] = json.loads((self.root / "out/evaluation.json").read_text())
         return report

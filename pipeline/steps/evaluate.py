@@ -1,5 +1,7 @@
 """Evaluate: let the packed model predict the test rows, measure its quality, and write its card.
 
+If the data set has a model already, its champion, that predicts the same rows, and evaluation.json compares both.
+
 The step also copies the model to its final location: SageMaker writes a training job's output under the job's
 name, and tenants find theirs at models/<data set>/<request>/model.tar.gz, beside card.html and card.json.
 """
@@ -11,6 +13,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +31,20 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+import challenge
 import diagnosis
 from baseline import LOWER_IS_BETTER, compare, rounded
 from card import write_card
 from common import DataError, counted, json_text, run, unpack
+from sample import ROWS
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """What happened and what was predicted → a metric."""
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
+
+Beside = Callable[[challenge.Champion, np.ndarray], challenge.Judged]
+"""What the champion answers, and which of the test rows those are → both models' answers."""
 
 CLASSIFICATION: dict[str, Score] = {
     "accuracy": accuracy_score,
@@ -61,9 +69,13 @@ def main() -> None:
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
     report = {"problem": schema["problem"], "rows": len(table)}
     if schema["problem"] == "classification":
-        report |= classification(model, features, target, arguments.metric, training["classes"])
+        measured, beside = classification(model, features, target, arguments.metric, training["classes"])
     else:
-        report |= regression(model, features, target, arguments.metric, schema["last_value"])
+        measured, beside = regression(model, features, target, arguments.metric, schema["last_value"])
+    report |= measured
+    request, _, column = arguments.challenge.partition(":")
+    if arguments.champion is not None and request != "none":
+        report["champion"] = {"request": request, **against(arguments, column, table.index, beside)}
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "evaluation.json").write_text(json_text(report), encoding="utf-8")
     arguments.deliver.mkdir(parents=True, exist_ok=True)
@@ -79,6 +91,24 @@ def main() -> None:
     print(report["verdict"]["text"])
 
 
+def against(arguments: argparse.Namespace, column: str, tested: pd.Index, beside: Beside) -> dict[str, Any]:
+    """Return how the model stands beside its champion, or why that cannot be said. `tested` are the positions of
+    the rows to test on, in the table that was read.
+    """
+    rows = challenge.Rows.read(arguments.test / ROWS)
+    try:
+        champion = challenge.ask(arguments.champion / "model.tar.gz", rows)
+        judged = beside(champion, np.isin(tested, rows.positions))
+        if column:
+            judged = replace(judged, segments=challenge.segments_by(column, rows))
+    except challenge.NotComparedError as error:
+        print(f"the model was not compared with the one before: {error}")
+        return {"not_compared": str(error)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a resample lacks a class
+        return challenge.report(judged)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
@@ -91,15 +121,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--metric", default="auto")
     parser.add_argument("--data-set", default="")
     parser.add_argument("--request", default="")
+    parser.add_argument("--champion", type=Path, help="a folder with the archive of the model before, if any")
+    parser.add_argument(
+        "--challenge", default="none:", help="its request, and the column to compare by: REQUEST:COLUMN"
+    )
     return parser.parse_args()
 
 
 def classification(
     model: Any, features: pd.DataFrame, target: pd.Series, asked: str, trained_on: dict[str, int]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Beside]:
     """Return the report on a classifier: its quality is the area under the ROC curve for two classes, balanced
-    accuracy for more; the baseline always says the most frequent class.
+    accuracy for more; the baseline always says the most frequent class. And how it is compared with another one.
     """
+    # long: the metrics, what they are measured on, and the report
     code_of = {label: code for code, label in enumerate(dict.fromkeys([*model.classes_, *target.unique()]))}
     labels = [str(label) for label in code_of]
     true = np.array([code_of[label] for label in target])
@@ -122,12 +157,29 @@ def classification(
         for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
             pairs[name] = _of_two_classes(score, positive), probability, scores, none
     metric = default if asked == "auto" else asked
-    return {
+    report = {
         **_report("classification_metrics", true, pairs, metric, "the most frequent class"),
         "classes": diagnosis.by_class(true, predicted, labels, trained_on),
         "confusion": diagnosis.confusion(true, predicted, labels),
         "importance": _importance(features, true, pairs[metric], metric, len(code_of)),
     }
+
+    def beside(champion: challenge.Champion, rows: np.ndarray) -> challenge.Judged:
+        codes = {label: code for code, label in enumerate(labels)}
+        of_champion = np.array([codes.get(label, len(codes)) for label in champion.labels()])
+        is_of_scores = pairs[metric][1] is not classes
+        return challenge.Judged(
+            metric,
+            pairs[metric][0],
+            true[rows],
+            pairs[metric][2][rows],
+            champion.scores(str(model.classes_[1])) if is_of_scores else of_champion,
+            {f"class {label}"[: challenge.NAME_LENGTH_MAX]: true[rows] == code for label, code in codes.items()},
+            accuracy_score,
+            (predicted[rows], of_champion),
+        )
+
+    return report, beside
 
 
 def _of_two_classes(score: Score, positive: int) -> Score:
@@ -144,8 +196,8 @@ def _of_two_classes(score: Score, positive: int) -> Score:
 
 def regression(
     model: Any, features: pd.DataFrame, target: pd.Series, asked: str, last_value: float | None
-) -> dict[str, Any]:
-    """Return the report on a regression: its quality is R².
+) -> tuple[dict[str, Any], Beside]:
+    """Return the report on a regression: its quality is R². And how it is compared with another one.
 
     The baseline always predicts the mean; or the last value before the test, if the split is by time and that is
     better by the metric that counts.
@@ -163,11 +215,23 @@ def regression(
             constant, rule = last, "the last value before the test"
     pairs = {name: (score, quantities, predicted, constant) for name, score in REGRESSION.items()}
     report = _report("regression_metrics", true, pairs, metric, rule)
-    return {
-        **report,
+    report |= {
         "residuals": diagnosis.residuals(true, predicted),
         "importance": _importance(features, true, pairs[metric], metric, 1),
     }
+
+    def beside(champion: challenge.Champion, rows: np.ndarray) -> challenge.Judged:
+        variance = float(np.var(true[rows])) or 1.0
+
+        def of_segment(true: np.ndarray, said: np.ndarray) -> float:
+            # R² with the variance of all rows: within a segment, the target may hardly vary.
+            return 1 - float(np.mean((true - said) ** 2)) / variance
+
+        score = pairs[metric][0]
+        quantities, part = champion.quantities(), of_segment if metric == "r2" else score
+        return challenge.Judged(metric, score, true[rows], predicted[rows], quantities, {}, part)
+
+    return report, beside
 
 
 Measured = tuple[Score, Predict, np.ndarray, np.ndarray]

@@ -22,7 +22,7 @@ from common import DataError, json_text, run
 from drift import Drift, Rules, check, compare, read_before
 from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
-from sample import sample_of
+from sample import ROWS, RawRows, sample_of
 from schema import Findings, as_json, decide, frame
 from split import Split, plan, split
 from tables import Table
@@ -50,6 +50,9 @@ class Prepared:
     schema: dict[str, Any]
     summary: dict[str, Any]
     sample: dict[str, Any]
+    compared: dict[str, Any]
+    """Of the rows to test on, those by which the model is compared with the one before."""
+
     statistics: dict[str, Any]
     drift: Drift | None
     """From the last training; None where that has left no statistics."""
@@ -69,6 +72,7 @@ def main() -> None:
         check(prepared.drift, Rules.parse(arguments.drift))
     write_json(arguments.profile / "statistics.json", prepared.statistics)
     write_split(prepared, arguments.train, arguments.test)
+    write_json(arguments.test / ROWS, prepared.compared)
     write_json(arguments.train / "schema.json", prepared.schema)
     write_json(arguments.profile / "profile.json", profile | prepared.summary)
     write_json(arguments.profile / "sample.json", prepared.sample)
@@ -96,6 +100,7 @@ def prepare(
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
     how = plan(asked_split, table, name, findings)
     sample = sample_of(table, [column.name for column in findings.columns], target)
+    raw = RawRows.of_table(table, name)
     features = frame(table, findings.columns)
     leaks = look_for_leaks(features, name, target, findings)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
@@ -121,7 +126,8 @@ def prepare(
         "split": parts.as_json(),
         "kinds": dict(Counter(column.kind for column in findings.columns)),
     }
-    return Prepared(features, target, parts, schema, summary, sample, statistics, drift)
+    compared = raw.of(target.rows[parts.test])
+    return Prepared(features, target, parts, schema, summary, sample, compared, statistics, drift)
 
 
 def parse_arguments() -> argparse.Namespace:

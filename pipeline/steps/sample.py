@@ -1,14 +1,16 @@
-"""Sample: a few rows as the tenant has them, by which a model is tried before it serves.
+"""Sample: rows as the tenant has them, by which a model is tried before it serves, and compared with another one.
 
 The rows go as JSON lines through the model's own inference code, as a caller's would.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tables import NATIVE, Table
 from target import Target
@@ -21,17 +23,45 @@ CLASSES_MAX = 200
 """That are named; with more, answers are not compared with them."""
 
 
+ROWS = "rows.json"
+"""The rows by which models are compared, beside those to test on."""
+
+RAW_ROWS_MAX, RAW_BYTES_MAX = 80_000, 100_000_000
+"""Of a table, as many rows are set aside for that at most; about a quarter of them is tested on."""
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Every so many rows of a table, set aside before its cells become features."""
+
+    table: Table
+    step: int
+
+    @classmethod
+    def of_table(cls, table: Table, target: str) -> "RawRows":
+        """Return rows without the column to predict."""
+        size = sum(cells.nbytes for cells in table.cells)
+        step = max(1, -(-len(table) // RAW_ROWS_MAX), -(-size // RAW_BYTES_MAX))
+        chosen = pa.array(range(0, len(table), step))
+        columns = [column for column in table.columns if column != target]
+        cells = [table.cells[table.columns.index(column)] for column in columns]
+        return cls(replace(table, columns=columns, cells=[each.take(chosen) for each in cells]), step)
+
+    def of(self, positions: Iterable[int]) -> dict[str, Any]:
+        """Return those of some rows of the table that were set aside: "positions", and "rows" as JSON lines."""
+        chosen = [int(position) for position in positions if position % self.step == 0]
+        rows = lines_of(self.table, self.table.columns, (position // self.step for position in chosen))
+        return {"positions": chosen, "rows": "".join(rows)}
+
+
 def sample_of(table: Table, names: Iterable[str], target: Target) -> dict[str, Any]:
     """Return the first rows with the columns that a model may learn from, and what it may answer.
 
     The keys: content_type; rows, as text; problem; and
     "classes" (the labels as texts, if they are not too many) or "range" (the least and the greatest value).
     """
-    columns = [(name, table.cells[table.columns.index(name)]) for name in names if name in table.columns]
     lines, size = [], 0
-    for position in target.rows[:ROWS_MAX]:
-        cells = {name: _plain(cells[int(position)].as_py()) for name, cells in columns}
-        line = json.dumps(cells, ensure_ascii=False, allow_nan=False) + "\n"
+    for line in lines_of(table, names, target.rows[:ROWS_MAX]):
         size += len(line.encode())
         if size > BYTES_MAX:
             break
@@ -45,6 +75,14 @@ def sample_of(table: Table, names: Iterable[str], target: Target) -> dict[str, A
         return sample | {"range": [float(np.min(target.values)), float(np.max(target.values))]}
     classes = sorted({str(label) for label in target.values})
     return sample | ({"classes": classes} if len(classes) <= CLASSES_MAX else {})
+
+
+def lines_of(table: Table, names: Iterable[str], positions: Iterable[int]) -> Iterator[str]:
+    """Yield rows of a table with some of its columns, each as a line of JSON, as a caller of a model sends it."""
+    columns = [(name, table.cells[table.columns.index(name)]) for name in names if name in table.columns]
+    for position in positions:
+        cells = {name: _plain(cells[int(position)].as_py()) for name, cells in columns}
+        yield json.dumps(cells, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(cell: Any) -> Any:

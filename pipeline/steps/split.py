@@ -6,15 +6,17 @@ time:COLUMN     the latest quarter by a column of dates or numbers
 auto            time, if the rows of a file are in the order of its only column of dates; else random
 
 Rows with equal features stay in one part: a row that was trained on says nothing about unseen ones.
+
+Of rows and groups, those are held out whose digests are the least: a row that is tested on is nearly always tested
+on again when more rows have been added. So a model of an earlier training has not learnt from the rows by which it
+is compared with a new one.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from common import DataError, counted
 from schema import Column, Findings, distinct
@@ -22,7 +24,6 @@ from tables import Table
 from target import Target
 
 TEST_SHARE = 0.25
-SEED = 20
 DISTINCT_SHARE_MIN = 0.5
 """Where fewer of the rows are distinct, and values cannot be combined in more ways than there are rows, a few
 values are combined again and again, as they will be in production: equal rows are then split like others."""
@@ -62,7 +63,7 @@ class Plan:
     kind: str
     column: str = ""
     by: np.ndarray | None = None
-    """The group or the time of each row of the table."""
+    """Of each row of the table: the digest of its group, or its time."""
 
     notes: list[str] = field(default_factory=list)
 
@@ -91,18 +92,18 @@ def _by_group_of(name: str, column: Column | None, table: Table, findings: Findi
     cells = table.cells[table.columns.index(name)]
     if column is not None and column.kind == "number":
         values = column.values(cells)[name]
-        codes = np.where(np.isnan(values), -1, np.unique(values, return_inverse=True)[1])
+        is_alone, digests = np.isnan(values), pd.util.hash_array(values)
     else:
         codes, texts = distinct(cells)
-        folded = np.array([" ".join(text.casefold().split()) for text in texts], dtype=object)
-        codes = np.append(np.unique(folded, return_inverse=True)[1], -1)[codes] if texts else codes
-    groups = len(np.unique(codes[codes >= 0]))
+        folded = np.array([" ".join(text.casefold().split()) for text in [*texts, ""]], dtype=object)
+        is_alone, digests = codes < 0, pd.util.hash_array(folded, categorize=False)[codes]
+    groups = len(np.unique(digests[~is_alone]))
     if groups < 1 / TEST_SHARE:
         raise DataError(f"column {name!r} has only {counted(groups, 'value')}: too few groups to split by")
     findings.columns = [other for other in findings.columns if other.name != name]
     findings.left_out[name] = "the rows are split by it: what is unseen has other values"
-    alone = np.arange(len(codes)) + len(codes)  # a row without a group is one by itself
-    return Plan("group", name, np.where(codes < 0, alone, codes))
+    alone = pd.util.hash_array(np.arange(len(digests)))  # a row without a group is one by itself
+    return Plan("group", name, np.where(is_alone, alone, digests))
 
 
 def _by_time_of(name: str, column: Column | None, table: Table) -> Plan:
@@ -154,18 +155,18 @@ def split(chosen: Plan, features: pd.DataFrame, target: Target) -> Split:
 
 
 def _equal_rows(features: pd.DataFrame, target: Target, notes: list[str]) -> np.ndarray:
-    """Return a number for each row that rows with equal features share."""
-    hashes = pd.util.hash_pandas_object(features, index=False).to_numpy()[target.rows]
-    groups = np.unique(hashes, return_inverse=True)[1]
-    repeated = len(groups) - (groups.max() + 1)
+    """Return the digest of each row, which rows with equal features share."""
+    digests = pd.util.hash_pandas_object(features, index=False).to_numpy()[target.rows]
+    repeated = len(digests) - len(np.unique(digests))
     if repeated == 0:
-        return groups
-    share = f"{counted(int(repeated), 'row')} of {len(groups):,} have the same features as an earlier one"
-    if groups.max() + 1 < DISTINCT_SHARE_MIN * len(groups) and _may_coincide(features, len(groups)):
+        return digests
+    share = f"{counted(repeated, 'row')} of {len(digests):,} have the same features as an earlier one"
+    if len(digests) - repeated < DISTINCT_SHARE_MIN * len(digests) and _may_coincide(features, len(digests)):
         notes.append(f"{share}: few values are combined again and again, so equal rows are in both parts")
-        return np.arange(len(groups))
+        again = pd.DataFrame({"digest": digests, "number": pd.Series(digests).groupby(digests).cumcount()})
+        return pd.util.hash_pandas_object(again, index=False).to_numpy()
     notes.append(f"{share}: they are all trained on, or all tested on")
-    return groups
+    return digests
 
 
 def _may_coincide(features: pd.DataFrame, rows: int) -> bool:
@@ -176,32 +177,29 @@ def _may_coincide(features: pd.DataFrame, rows: int) -> bool:
 
 def _by_groups(groups: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Split so that a group is in one part, about a quarter of the rows is tested on, and each class in both."""
-    numbers, first = np.unique(groups, return_index=True)
+    digests, first = np.unique(groups, return_index=True)
     is_class = target.problem == "classification"
-    classes = np.unique(target.values[first], return_inverse=True)[1] if is_class else None
+    classes = np.unique(target.values[first], return_inverse=True)[1] if is_class else np.zeros(len(first), int)
     best, best_share = np.zeros(len(groups), dtype=bool), np.inf
-    for seed in range(SEED, SEED + DRAWS):
-        is_held_out = np.zeros(int(numbers.max()) + 1, dtype=bool)
-        is_held_out[_drawn(numbers, classes, seed)] = True
-        is_test = is_held_out[groups]
+    for draw in range(DRAWS):
+        is_test = np.isin(groups, digests[_drawn(digests, classes, draw)])
         if abs(is_test.mean() - TEST_SHARE) < abs(best_share - TEST_SHARE):
             best, best_share = is_test, is_test.mean()
-        if abs(best_share - TEST_SHARE) <= TOLERANCE or len(numbers) == len(groups):
+        if abs(best_share - TEST_SHARE) <= TOLERANCE or len(digests) == len(groups):
             break
     return np.flatnonzero(~best), np.flatnonzero(best)
 
 
-def _drawn(numbers: np.ndarray, classes: np.ndarray | None, seed: int) -> np.ndarray:
-    """Return a quarter of the groups; a class of one group is trained on."""
-    if classes is not None:
-        several = np.bincount(classes)[classes] > 1
-        with suppress(ValueError):  # more classes than groups to test on
-            return np.asarray(
-                train_test_split(
-                    numbers[several], test_size=TEST_SHARE, random_state=seed, stratify=classes[several]
-                )[1]
-            )
-    return np.asarray(train_test_split(numbers, test_size=TEST_SHARE, random_state=seed)[1])
+def _drawn(digests: np.ndarray, classes: np.ndarray, draw: int) -> np.ndarray:
+    """Return the positions of a quarter of the groups of each class, those whose digests are the least; where the
+    classes have too few for that, of a quarter of all.
+    """
+    order = np.argsort(pd.util.hash_array(digests + np.uint64(draw)))
+    in_class = np.empty(len(order), dtype=int)  # how many of its class come before it
+    in_class[order] = pd.Series(classes[order]).groupby(classes[order]).cumcount().to_numpy()
+    sizes = np.bincount(classes)[classes]
+    held_out = np.flatnonzero(in_class < np.round(sizes * TEST_SHARE))
+    return held_out if len(held_out) >= TEST_ROWS_MIN else order[: round(len(order) * TEST_SHARE)]
 
 
 def _by_time(times: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -417,7 +417,7 @@ def test_a_hyperparameter_that_does_not_fit_is_named(
 
 
 def test_chosen_weights_and_leaves_are_taken_as_they_are(container: Container) -> None:
-    table = customers(60).assign(churned=[1] * 6 + [0] * 54)
+    table = customers(60).assign(churned=[1] * 5 + [0] * 55)
     assert container.preprocess(("data.csv", csv(table))) == ""
     for chosen, kept in (
         ({}, {"class_weight": "'balanced'"}),

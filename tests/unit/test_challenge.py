@@ -1,0 +1,205 @@
+"""Challenge: a new model and the one before it are judged on the same rows, whatever the older archive holds."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.running_steps import Container
+from tests.unit.test_reading import csv, customers, homes
+
+
+@pytest.fixture
+def before(container: Container, tmp_path: Path) -> Path:
+    """Return the folder of a first model's archive."""
+    return trained(container, csv(customers(400)), tmp_path / "before")
+
+
+def trained(container: Container, body: bytes, folder: Path, **asked: Any) -> Path:
+    assert container.preprocess(("data.csv", body), **asked) == ""
+    assert container.train("linear") == ""
+    container.evaluate()
+    folder.mkdir()
+    shutil.copy(container.root / "model.tar.gz", folder)
+    return folder
+
+
+def challenged(container: Container, body: bytes, champion: Path, by: str = "", **asked: Any) -> dict[str, Any]:
+    assert container.preprocess(("data.csv", body), **asked) == ""
+    assert container.train("linear") == ""
+    answer: dict[str, Any] = container.evaluate(champion, by)["champion"]
+    return answer
+
+
+def held_out(container: Container) -> set[str]:
+    return set(json.loads((container.root / "test/rows.json").read_text())["rows"].splitlines())
+
+
+def test_the_first_model_has_no_champion(container: Container, before: Path) -> None:
+    assert "champion" not in json.loads((container.root / "out/evaluation.json").read_text())
+
+
+def test_the_same_model_gains_nothing(container: Container, before: Path) -> None:
+    answer = challenged(container, csv(customers(400)), before)
+    assert (answer["request"], answer["metric"], answer["gain"], answer["rows"]) == ("before", "roc_auc", 0, 100)
+    assert answer["champion"] == answer["challenger"]
+    assert answer["interval"] == [0, 0]
+    assert {each["name"] for each in answer["segments"]} == {"class no", "class yes"}
+    assert all(each["gain"] == 0 for each in answer["segments"])
+
+
+def test_a_model_that_learnt_from_wrong_labels_is_worse_and_one_from_right_labels_is_better(
+    container: Container, tmp_path: Path
+) -> None:
+    right = customers(400)
+    wrong = right.assign(churned=right["churned"].map({"yes": "no", "no": "yes"}))
+    champion = trained(container, csv(wrong), tmp_path / "wrong")
+    answer = challenged(container, csv(right), champion)
+    assert answer["gain"] > 0.5
+    assert answer["interval"][0] > 0.3
+    champion = trained(container, csv(right), tmp_path / "right")
+    assert container.preprocess(("data.csv", csv(right))) == ""
+    test = container.root / "test/test.pkl"
+    good = test.read_bytes()
+    assert container.preprocess(("data.csv", csv(wrong))) == ""
+    assert container.train("linear") == ""
+    test.write_bytes(good)
+    assert container.evaluate(champion)["champion"]["gain"] < -0.5
+
+
+def test_nearly_all_rows_to_test_on_are_those_of_the_training_before(container: Container) -> None:
+    rows = customers(600)
+    assert container.preprocess(("data.csv", csv(rows[:400]))) == ""
+    before = held_out(container)
+    assert container.preprocess(("data.csv", csv(rows))) == ""
+    now = held_out(container)
+    assert (len(before), len(now)) == (100, 150)
+    assert len(before - now) <= 10
+
+
+def test_segments_are_the_values_of_a_column_or_quarters_of_it(container: Container, before: Path) -> None:
+    by_plan = challenged(container, csv(customers(400)), before, "plan")["segments"]
+    assert {each["name"] for each in by_plan} == {f"plan={plan}" for plan in set(customers(400)["plan"])}
+    by_number = challenged(container, csv(customers(400)), before, "months")["segments"]
+    assert len(by_number) == 4
+    assert sum(each["rows"] for each in by_number) == 100
+
+
+def test_a_segment_that_is_worse_is_named_first(container: Container, before: Path) -> None:
+    rows = customers(400)
+    is_young = rows["months"] < rows["months"].quantile(0.25)
+    mixed = rows["churned"].where(~is_young, rows["churned"].map({"yes": "no", "no": "yes"}))
+    answer = challenged(container, csv(rows.assign(churned=mixed)), before, "months")
+    # The champion has learnt from other labels: where these are as before, it predicts better.
+    gains = [each["gain"] for each in answer["segments"]]
+    assert gains == sorted(gains)
+    assert gains[0] < gains[-1]
+
+
+def test_numbers_are_compared_by_the_metric_that_counts(container: Container, tmp_path: Path) -> None:
+    asked = {"target": "price"}
+    champion = trained(container, csv(homes(400)), tmp_path / "before", **asked)
+    answer = challenged(container, csv(homes(400)), champion, "area", **asked)
+    assert (answer["metric"], answer["gain"]) == ("r2", 0)
+    assert answer["segments"]
+
+
+def test_a_column_to_compare_by_that_is_not_there_is_named(container: Container, before: Path) -> None:
+    answer = challenged(container, csv(customers(400)), before, "rooms")
+    assert answer["not_compared"] == "there is no column 'rooms' to compare models by"
+
+
+def test_a_column_that_only_the_champion_needs_is_named(container: Container, before: Path) -> None:
+    answer = challenged(container, csv(customers(400).drop(columns="months")), before)
+    assert answer["not_compared"] == "it needs column 'months', which the data does not have any more"
+
+
+def test_a_champion_of_other_classes_is_not_compared(container: Container, before: Path) -> None:
+    other = customers(400).assign(churned=lambda table: table["churned"].map({"yes": "left", "no": "stayed"}))
+    answer = challenged(container, csv(other), before)
+    assert answer["not_compared"] == "it does not know the classes that are predicted now"
+
+
+def archived(folder: Path, **files: str) -> Path:
+    """Return a folder with the archive of some files, each by its name with "_" for "/"."""
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / "model.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("_", "/").replace("DOT", "."))
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return folder
+
+
+SCHEMA = '{"columns": []}'
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"readme": "nothing"}, "its archive cannot be used (FileNotFoundError)"),
+        ({"schemaDOTjson": "["}, "its archive cannot be used (JSONDecodeError)"),
+        ({"schemaDOTjson": SCHEMA}, "its archive cannot be used (ModuleNotFoundError)"),
+        (
+            {"schemaDOTjson": SCHEMA, "code_inferenceDOTpy": "raise ValueError('a row of the data')"},
+            "its archive cannot be used (ValueError)",
+        ),
+        (
+            {"schemaDOTjson": SCHEMA, "code_inferenceDOTpy": "import os; os._exit(3)"},
+            "its code ended without an answer",
+        ),
+        (
+            {
+                "schemaDOTjson": SCHEMA,
+                "code_inferenceDOTpy": "input_fn = model_fn = lambda *_: 1\n"
+                "predict_fn = lambda *_: {'predictions': [1]}",
+            },
+            "it did not answer each row",
+        ),
+        (
+            {
+                "schemaDOTjson": SCHEMA,
+                "code_inferenceDOTpy": "input_fn = lambda rows, _: rows.count('\\n')\nmodel_fn = lambda _: 1\n"
+                "predict_fn = lambda n, _: {'predictions': ['x'] * n, 'probabilities': [[1, 2]] * n}",
+            },
+            "its probabilities are not those of its classes",
+        ),
+    ],
+    ids=["no model", "malformed", "no code", "raises", "exits", "too few", "odd probabilities"],
+)
+def test_whatever_the_archive_holds_the_new_model_is_evaluated(
+    container: Container, tmp_path: Path, files: dict[str, str], why: str
+) -> None:
+    answer = challenged(container, csv(customers(200)), archived(tmp_path / "odd", **files))
+    assert answer["not_compared"] == why
+    assert "a row of the data" not in container.said
+
+
+def test_an_archive_that_is_gone_is_told(container: Container, tmp_path: Path) -> None:
+    empty = tmp_path / "none"
+    empty.mkdir()
+    assert challenged(container, csv(customers(200)), empty)["not_compared"] == "its archive is gone"
+
+
+def test_what_the_archive_brings_replaces_no_script_of_the_step(container: Container, before: Path) -> None:
+    """The champion's own reading code counts, as it does where it is served."""
+    with tarfile.open(before / "model.tar.gz") as archive:
+        streams = {member.name: archive.extractfile(member) for member in archive}
+        bodies = {name: stream.read() for name, stream in streams.items() if stream is not None}
+    odd = b"def input_fn(rows, kind): return rows.count('\\n')\ndef model_fn(path): return None\n"
+    odd += b"def predict_fn(n, model):\n    return {'predictions': ['no'] * n, 'classes': ['no', 'yes'], "
+    odd += b"'probabilities': [[0.5, 0.5]] * n}\n"
+    bodies["code/inference.py"] = odd
+    with tarfile.open(before / "model.tar.gz", "w:gz") as archive:
+        for name, body in bodies.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    answer = challenged(container, csv(customers(400)), before)
+    assert answer["champion"] == 0.5
+    assert np.isclose(answer["gain"], answer["challenger"] - 0.5, atol=1e-3)
