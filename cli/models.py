@@ -23,6 +23,9 @@ LINE_VERSIONS_MAX = 20
 COMMENTS_MAX = 5
 """Of the newest versions, why they were approved or rejected."""
 
+CHANGE = (
+    "CHANGE is against the model before, on the same rows; in brackets, against the approved one, each on its own"
+)
 PENDING = "PendingManualApproval"
 SHORT = {PENDING: "pending", "Approved": "approved", "Rejected": "rejected"}
 """SageMaker's status of a model package → how a table shows it."""
@@ -42,6 +45,9 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
             approved[view["data_set"], view["metric"]] = view["quality"]
     for view in views:
         of_approved = approved.get((view["data_set"], view["metric"]))
+        if view["gain"] is not None:
+            view["change"] = view["gain"]
+            continue
         is_comparable = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
         view["change"] = view["quality"] - of_approved if is_comparable else None
     return _table(views, has_approved=bool(approved))
@@ -67,7 +73,7 @@ def _table(views: list[dict[str, Any]], *, has_approved: bool) -> Answer:
                 view["data_set"],
                 None if view["quality"] is None else f"{view['quality']:.3f}",
                 view["metric"],
-                None if view["change"] is None else f"{view['change']:+.3f}",
+                _change(view),
                 SHORT.get(view["status"], view["status"]),
                 view["algorithm"],
                 view["request"],
@@ -77,7 +83,7 @@ def _table(views: list[dict[str, Any]], *, has_approved: bool) -> Answer:
         ],
         lines=[
             *_quality_lines(views),
-            *(["CHANGE is against the approved version"] if has_approved else []),
+            *([CHANGE] if has_approved or any(view["gain"] is not None for view in views) else []),
             *(
                 f"version {view['version']}: {view['comment']}"
                 for view in views[-COMMENTS_MAX:]
@@ -87,6 +93,12 @@ def _table(views: list[dict[str, Any]], *, has_approved: bool) -> Answer:
     )
 
 
+def _change(view: dict[str, Any]) -> str | None:
+    if view["change"] is None:
+        return None
+    return f"{view['change']:+.3f}" if view["gain"] is not None else f"({view['change']:+.3f})"
+
+
 def _judged(request: Request | None) -> dict[str, Any]:
     """Return what is known of the training that made a model; nothing once its request is deleted."""
     outcome = request.outcome if request else None
@@ -94,6 +106,10 @@ def _judged(request: Request | None) -> dict[str, Any]:
         "quality": outcome.quality if outcome else None,
         "metric": outcome.quality_metric if outcome else None,
         "baseline": outcome.baseline if outcome else None,
+        "champion": outcome.champion if outcome else None,
+        "gain": outcome.gain if outcome else None,
+        "segment_gain": outcome.segment_gain if outcome else None,
+        "not_compared": outcome.not_compared if outcome else None,
         "algorithm": request.algorithm if request else None,
     }
 

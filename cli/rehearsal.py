@@ -36,7 +36,7 @@ from trainyard.contracts.policy_file import parse_policy, with_entry
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
 from trainyard.domain.failures import error_line, says_nothing
-from trainyard.domain.parameters import NO_STATISTICS
+from trainyard.domain.parameters import NO_CHAMPION, NO_STATISTICS
 
 CHECKOUT = Path(__file__).parent.parent
 DEFINITION = CHECKOUT / "pipeline/definition.json"
@@ -233,6 +233,8 @@ def _parameters(rehearsal: Rehearsal, store: "_FolderS3") -> dict[str, str]:
         "InputDataUri": f"{STORE}/manifest.json",
         "InputBytes": str(len(data)),
         "StatisticsUri": f"{STORE}/code/steps/{NO_STATISTICS}",
+        "ChampionUri": f"{STORE}/code/steps/{NO_CHAMPION}",
+        "Challenge": "none:",
         "DriftRules": "train:train:100:",
         "ModelOutputUri": f"{STORE}/models",
         "ReportOutputUri": f"{STORE}/reports",

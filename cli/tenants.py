@@ -33,6 +33,9 @@ _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_uploa
 _SERVING = (
     "isolation",
     "approval",
+    "margin",
+    "segment_loss_max",
+    "compare_by",
     "promotion",
     "test_minutes",
     "canary_percent",

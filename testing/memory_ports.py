@@ -143,6 +143,8 @@ class MemoryDataSets:
         """Of the newest object of each data set."""
         self.statistics: dict[str, LastStatistics] = {}
         """Request → the statistics that it left."""
+        self.models_gone: set[str] = set()
+        """Requests whose archive is gone."""
         self.manifests: dict[str, tuple[str, ...]] = {}
         """Entity tag of a manifest → the files that it lists."""
         self.rows: dict[str, int] = {}
@@ -154,6 +156,9 @@ class MemoryDataSets:
 
     def statistics_of(self, tenant: Tenant, request: Request, trained: str) -> LastStatistics | None:
         return self.statistics.get(trained)
+
+    def has_model(self, tenant: Tenant, request: Request, trained: str) -> bool:
+        return trained not in self.models_gone
 
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:
@@ -299,6 +304,18 @@ class MemoryReports:
 
     def selected(self, execution_arn: str) -> str | None:
         return self.selections.get(execution_arn)
+
+
+class MemoryAnnotations:
+    def __init__(self) -> None:
+        self.properties: dict[str, dict[str, str]] = {}
+        """Model package → what was added to it."""
+        self.failure: Exception | None = None
+
+    def annotate(self, arn: str, properties: Mapping[str, str]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.properties.setdefault(arn, {}).update(properties)
 
 
 class MemoryResults:

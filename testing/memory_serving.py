@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from trainyard.application.serving.ports import EndpointState, ModelPackage, OwnEndpoint, Response
+from trainyard.domain.challenge import Challenge
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion, target_of
 from trainyard.domain.smoke_test import Sample
@@ -24,6 +25,9 @@ class MemoryModelPackages:
     def reject(self, arn: str, comment: str) -> None:
         self._decide(arn, comment, is_approved=False)
 
+    def leave_pending(self, arn: str, comment: str) -> None:
+        self.packages[arn] = replace(self.packages[arn], comment=comment)
+
     def approved(self, group: str) -> list[str]:
         return self._listed(group, lambda package: package.is_approved)
 
@@ -40,6 +44,17 @@ class MemoryModelPackages:
     def _listed(self, group: str, fits: Callable[[ModelPackage], bool]) -> list[str]:
         packages = [package for package in self.packages.values() if package.group == group and fits(package)]
         return [package.arn for package in sorted(packages, key=lambda package: -package.version)]
+
+
+class MemoryComparisons:
+    def __init__(self) -> None:
+        self.of_request: dict[str, Challenge | None] = {}
+        """Request → how its model stands; without an entry, its evaluation cannot be read."""
+
+    def read(self, tenant: Tenant, data_set: str, request_id: str) -> Challenge | None:
+        if request_id not in self.of_request:
+            raise Refused("evaluation.json is gone")
+        return self.of_request[request_id]
 
 
 class MemorySamples:

@@ -106,6 +106,7 @@ class Service:
     executions: Executions = field(default_factory=memory.MemoryExecutions)
     reports: ExecutionReports = field(default_factory=memory.MemoryReports)
     results: Results = field(default_factory=memory.MemoryResults)
+    annotations: memory.MemoryAnnotations = field(default_factory=memory.MemoryAnnotations)
     tier_queues: TierQueues = field(default_factory=memory.MemoryTierQueues)
     retrainings: Retrainings = field(default_factory=memory.MemoryRetrainings)
     rows: RowsToPredict = field(default_factory=memory.MemoryRows)
@@ -193,6 +194,7 @@ class Service:
             scheduler=self.scheduler,
             reports=self.reports,
             results=self.results,
+            annotations=self.annotations,
             notifier=self.notifier,
             prices=PRICES,
             parallel_map=self.parallel_map,

@@ -43,7 +43,8 @@ SETTINGS = (
         help="How approved models are served: on an endpoint that tenants share: multi-model (default), "
         "inference-component or multi-container; on one of their own: real-time, serverless or asynchronous; or "
         "by jobs alone: batch-transform. Keys: "
-        "approval (manual, automatic), promotion (direct, manual, automatic), test_minutes, canary_percent, "
+        "approval (manual, automatic, if-better), margin, segment_loss_max, compare_by, "
+        "promotion (direct, manual, automatic), test_minutes, canary_percent, "
         "bake_minutes, instance_type, instances, instances_max, scale_at, memory_mb, cpu_percent, concurrency "
         "(docs/serving.md).",
     ),

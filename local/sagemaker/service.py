@@ -560,8 +560,15 @@ class SageMakerService:
         specification = request.pop("InferenceSpecification", None)
         if specification is not None:
             self._backend().model_packages[request["ModelPackageArn"]].inference_specification = specification
+        package = self._backend().model_packages.get(request["ModelPackageArn"])
+        if package is None:
+            raise ApiError("ValidationException", f"ModelPackage {request['ModelPackageArn']} does not exist")
+        if "ModelApprovalStatus" not in request and "CustomerMetadataProperties" in request:
+            package.customer_metadata_properties = {
+                **(package.customer_metadata_properties or {}),
+                **request["CustomerMetadataProperties"],
+            }
         if "ModelApprovalStatus" in request:
-            package = self._backend().model_packages[request["ModelPackageArn"]]
             self._backend().update_model_package(
                 model_package_arn=request["ModelPackageArn"],
                 model_approval_status=request["ModelApprovalStatus"],

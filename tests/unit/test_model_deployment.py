@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from testing.memory_ports import MemoryTenants
-from testing.memory_serving import MemoryHost, MemoryModelPackages, MemorySamples
+from testing.memory_serving import MemoryComparisons, MemoryHost, MemoryModelPackages, MemorySamples
 from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, submission, tenant, tier
@@ -51,6 +51,7 @@ class Harness:
     def __post_init__(self) -> None:
         self.store = store = MemoryStore()
         self.packages, self.samples, self.models = MemoryModelPackages(), MemorySamples(), MemoryHost()
+        self.comparisons = MemoryComparisons()
         self.scheduler = scheduler_over(store)
         self.tenants = MemoryTenants(self.owner)
         self.book = InferenceBook(store=store, retention=timedelta(days=45))
@@ -63,6 +64,7 @@ class Harness:
             scheduler=self.scheduler,
             packages=self.packages,
             samples=self.samples,
+            comparisons=self.comparisons,
             hosts=dict.fromkeys(Mode, self.models),
             promoter=Promoter(aliases=aliases, versions=versions, calls=self.book),
         )

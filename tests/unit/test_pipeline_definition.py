@@ -19,7 +19,7 @@ from trainyard.domain.parameters import pipeline_parameters
 
 TEXT = (REPOSITORY / "pipeline/definition.json").read_text(encoding="utf-8")
 DEFINITION = json.loads(TEXT)
-NAMES = {"RecorderArn": "arn:recorder", "Stage": "dev"}
+NAMES = {"RecorderArn": "arn:recorder", "Stage": "dev", "CodeUri": "s3://code/1"}
 
 
 def steps(found: list[dict[str, Any]] = DEFINITION["Steps"]) -> Iterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ def test_what_is_published_has_every_name_filled_in_and_says_which_is_missing() 
     filled = publish.filled(TEXT, NAMES)
     assert b"${" not in filled
     with pytest.raises(ValueError, match="RecorderArn"):
-        publish.filled(TEXT, {"Stage": "dev"})
+        publish.filled(TEXT, {"Stage": "dev", "CodeUri": "s3://code/1"})
 
 
 def test_jobs_run_in_a_vpc_where_there_is_one() -> None:

@@ -114,7 +114,7 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("real-time:promotion=maybe", "must be direct, manual or automatic"),
         ("real-time:test_minutes=721", "721 minutes of test: 1 to 720"),
         ("real-time:instance_type=t3.large", "instance_type"),
-        ("real-time:approval=maybe", "must be manual or automatic"),
+        ("real-time:approval=maybe", "must be manual, automatic or if-better"),
     ],
 )
 def test_what_cannot_be_served_so_is_refused_with_what_can(text: str, reason: str) -> None:

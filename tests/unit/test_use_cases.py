@@ -62,6 +62,7 @@ class Harness:
         self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
         self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
+        self.models, self.annotations = memory.MemoryModels(), memory.MemoryAnnotations()
         self.refused_uploads, self.retrainings = memory.MemoryRefusedUploads(), memory.MemoryRetrainings()
         self.retrainings.arrive = lambda asked: self.intake.receive([asked], NOW)
         service = Service(
@@ -76,6 +77,8 @@ class Harness:
             executions=self.executions,
             reports=self.reports,
             results=self.results,
+            models=self.models,
+            annotations=self.annotations,
             tier_queues=self.queues,
             retrainings=self.retrainings,
             refused_uploads=self.refused_uploads,
@@ -390,6 +393,8 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "InputDataUri": f"{root}reports/set-1/{request_id}/input.manifest",
         "InputBytes": "1000",
         "StatisticsUri": "s3://code/code/1/steps/no_statistics.json",
+        "ChampionUri": "s3://code/code/1/steps/no_champion.json",
+        "Challenge": "none:",
         "DriftRules": "refuse:train:30:",
         "ModelOutputUri": f"{root}models/set-1/{request_id}",
         "ReportOutputUri": f"{root}reports/set-1/{request_id}",

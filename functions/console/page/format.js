@@ -104,6 +104,16 @@ export function lastMonths() {
   return Array.from({ length: MONTHS }, (_, months) => back(months));
 }
 
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+
+/** Return how a model stands beside the one before, as a figure; null for the first one. */
+export function besideBefore({ gain, segment_gain: segment, not_compared: why }) {
+  const title = "Beside the model before";
+  if (typeof gain !== "number") return why ? [title, "not compared", el("small", {}, why)] : null;
+  const worst = typeof segment === "number" ? el("small", {}, `${signed(segment)} in its worst segment`) : null;
+  return [title, `${signed(gain)} on the same rows`, worst];
+}
+
 /** Return how good a model would be that always predicts the same. */
 export const baseline = (value) =>
   typeof value === "number" ? el("small", {}, `baseline ${value.toFixed(3)}`) : null;

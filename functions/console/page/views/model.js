@@ -2,7 +2,7 @@
 
 import { at, get, post } from "../api.js";
 import { act, ask, banner, el, field, fill, panel, select } from "../dom.js";
-import { baseline, figures, time } from "../format.js";
+import { baseline, besideBefore, figures, time } from "../format.js";
 import { table } from "../table.js";
 import { standing } from "./models.js";
 
@@ -71,6 +71,7 @@ function described(model, link) {
       model.quality === null
         ? ["Quality", "no longer known"]
         : [`Quality (${model.quality_metric})`, model.quality.toFixed(3), baseline(model.baseline)],
+      besideBefore(model),
       ["Algorithm", model.algorithm || "no longer known"],
       ["Rows", model.rows === null ? "–" : model.rows.toLocaleString("en-US")],
       ["Registered", time(model.created_at)],

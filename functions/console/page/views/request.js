@@ -2,7 +2,19 @@
 
 import { ApiError, at, get, post, postOnce } from "../api.js";
 import { act, ask, banner, el, fill, panel } from "../dom.js";
-import { badge, baseline, between, bytes, duration, figures, isActive, stateName, time, usd } from "../format.js";
+import {
+  badge,
+  baseline,
+  besideBefore,
+  between,
+  bytes,
+  duration,
+  figures,
+  isActive,
+  stateName,
+  time,
+  usd,
+} from "../format.js";
 import { table } from "../table.js";
 import { explained } from "./prospect.js";
 import { runsOf } from "./runs.js";
@@ -162,6 +174,7 @@ function outcome(request, link) {
       typeof result.quality === "number"
         ? [`Quality (${result.quality_metric})`, result.quality.toFixed(3), baseline(result.baseline)]
         : null,
+      result.champion ? besideBefore(result.champion) : null,
     ]),
   ];
 }

@@ -114,6 +114,12 @@ class DataSets(Protocol):
         """
         ...
 
+    def has_model(self, tenant: Tenant, request: Request, trained: str) -> bool:
+        """Tell whether the archive of the model that another request of the data set trained, `trained`, is still
+        there; False also where the storage does not answer.
+        """
+        ...
+
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         """Return what a training would read now, with `content` as the newest object (domain/unchanged.py,
         `data_digest`).
@@ -149,6 +155,12 @@ class DataSets(Protocol):
         Raises Refused when there is no data, or more than can be listed; DataUnavailable when the storage does not
         answer in time, or denies access.
         """
+        ...
+
+
+class Annotations(Protocol):
+    def annotate(self, arn: str, properties: Mapping[str, str]) -> None:
+        """Add properties to a model package of the registry, by name. Idempotent."""
         ...
 
 

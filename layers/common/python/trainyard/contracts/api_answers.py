@@ -158,6 +158,12 @@ class ModelAnswer(_Answer):
     quality: float | None
     quality_metric: str | None
     baseline: Annotated[float | None, Field(description="The same metric of knowing nothing of a row")]
+    gain: Annotated[
+        float | None,
+        Field(description="By how much it is better than the model before, on the same rows; below 0, worse"),
+    ]
+    segment_gain: Annotated[float | None, Field(description="The same of the segment that lost most")]
+    not_compared: Annotated[str | None, Field(description="Why it was not judged beside the model before")]
     rows: int | None
     role: Annotated[
         str | None, Field(description="What answers calls: `live`, `canary`, `testing`; `previous` can come back")
@@ -289,6 +295,9 @@ def model_of(model: Model) -> ModelAnswer:
         quality=outcome.quality if outcome else None,
         quality_metric=outcome.quality_metric if outcome else None,
         baseline=outcome.baseline if outcome else None,
+        gain=outcome.gain if outcome else None,
+        segment_gain=outcome.segment_gain if outcome else None,
+        not_compared=outcome.not_compared if outcome else None,
         rows=outcome.rows if outcome else None,
         role=model.role,
         percent=model.percent,

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from trainyard.contracts.events import explain
+from trainyard.domain.challenge import Challenge
 from trainyard.domain.errors import Malformed
 from trainyard.domain.transforms import Plan
 
@@ -60,9 +61,49 @@ def _if_valid(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 Optionally = WrapValidator(_if_valid)
 
 
+Score = Annotated[
+    Annotated[float, Field(ge=-QUALITY_MAX, le=QUALITY_MAX)] | None,
+    BeforeValidator(_known),
+]
+
+
 class Quality(_Report):
     metric: Name
-    value: Annotated[float | None, BeforeValidator(_known)] = Field(default=None, ge=-QUALITY_MAX, le=QUALITY_MAX)
+    value: Score = None
+
+
+class Segment(_Report):
+    gain: Score = None
+
+
+class Champion(_Report):
+    """How the model stands beside the one before; or why that cannot be said."""
+
+    request: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    not_compared: Reason | None = None
+    metric: Name | None = None
+    champion: Score = None
+    challenger: Score = None
+    gain: Score = None
+    segments: Annotated[list[Segment], Field(max_length=1000)] = Field(default_factory=list)
+
+    def as_challenge(self) -> Challenge:
+        """Return it as the domain has it; what is not said counts as not compared."""
+        if self.not_compared is not None:
+            return Challenge(
+                champion=self.request, not_compared=_shown(self.not_compared) or "no reason was given"
+            )
+        if self.metric is None or self.champion is None or self.challenger is None or self.gain is None:
+            return Challenge(champion=self.request, not_compared="one of both has no quality on these rows")
+        gains = [segment.gain for segment in self.segments if segment.gain is not None]
+        return Challenge(
+            champion=self.request,
+            metric=self.metric,
+            champion_quality=self.champion,
+            quality=self.challenger,
+            gain=self.gain,
+            segment_gain=min(gains, default=None),
+        )
 
 
 class Evaluation(_Report):
@@ -70,6 +111,7 @@ class Evaluation(_Report):
 
     quality: Quality
     baseline: Annotated[Quality | None, Optionally] = None
+    champion: Annotated[Champion | None, Optionally] = None
 
 
 class TrainedFile(_Report):

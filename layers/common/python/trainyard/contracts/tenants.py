@@ -79,6 +79,9 @@ class ServingEntry(_Strict):
     isolation: Isolation | None = None
     """Without it, the one that shares least of those that can be deployed in the mode."""
     approval: Approval = Approval.MANUAL
+    margin: Annotated[float, Field(allow_inf_nan=False)] = 0
+    segment_loss_max: Annotated[float, Field(allow_inf_nan=False)] = 0.1
+    compare_by: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
     promotion: Promotion = Promotion.DIRECT
     test_minutes: int = 60
     canary_percent: int = 0

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
@@ -110,11 +110,14 @@ def pipeline_parameters(
     defaults: Defaults,
     data_bytes: int | None = None,
     statistics_uri: str | None = None,
+    champion: str | None = None,
+    champion_is_there: bool = False,
 ) -> dict[str, str]:
     """Return name → value of every parameter of the run's pipeline; no value is empty.
 
     `statistics_uri` is that of the last training, with which the data is compared; None where there is none.
-    `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
+    `champion` is the request that trained the model beside which the new one is judged, if any; its archive may be
+    gone. `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
 
     The only value from the upload is its location, which is inside the tenant's root. Raises Refused
     when that is no longer so, or when the catalogue no longer offers what the tenant has chosen.
@@ -125,6 +128,7 @@ def pipeline_parameters(
     settings = tenant.settings_for(request.data_set, request.overrides)
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
+    champion_uri = Locations.of(tenant, replace(request, request_id=champion)).model if champion else ""
     runtime_max = request.runtime_max_seconds or int(tier.runtime_max.total_seconds())
     # long: a line for each parameter
     parameters = {
@@ -157,7 +161,10 @@ def pipeline_parameters(
         "ProblemType": settings.problem.value,
         "Split": settings.split,
         "MinimumQuality": str(tier.quality_min),
-        "StatisticsUri": statistics_uri or f"{algorithm.code_uri or defaults.code_uri}/steps/{NO_STATISTICS}",
+        # Not from the algorithm's own scripts: those that were published earlier do not have these files.
+        "StatisticsUri": statistics_uri or f"{defaults.code_uri}/steps/{NO_STATISTICS}",
+        "ChampionUri": champion_uri if champion_is_there else f"{defaults.code_uri}/steps/{NO_CHAMPION}",
+        "Challenge": f"{champion or 'none'}:{settings.serving.compare_by}",
         "DriftRules": _drift_rules(settings.retraining, accepts_drift=request.accepts_drift),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
@@ -166,7 +173,7 @@ def pipeline_parameters(
     return parameters
 
 
-NO_STATISTICS = "no_statistics.json"
+NO_STATISTICS, NO_CHAMPION = "no_statistics.json", "no_champion.json"
 """Published with the step scripts: a job's input must exist."""
 
 

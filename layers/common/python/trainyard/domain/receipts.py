@@ -250,11 +250,25 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
     return receipt
 
 
+def _champion_of(outcome: Outcome) -> dict[str, object] | None:
+    """Return how the model stands beside the one before; None for the first one."""
+    if outcome.champion is None:
+        return None
+    return {
+        "request_id": outcome.champion,
+        "quality": outcome.champion_quality,
+        "gain": outcome.gain,
+        "segment_gain": outcome.segment_gain,
+        "not_compared": outcome.not_compared,
+    }
+
+
 def _result_of(outcome: Outcome) -> dict[str, object]:
     return {
         "quality": outcome.quality,
         "quality_metric": outcome.quality_metric,
         "baseline": outcome.baseline,
+        "champion": _champion_of(outcome),
         "problem": outcome.problem,
         "rows": outcome.rows,
         "rows_dropped": outcome.rows_dropped,

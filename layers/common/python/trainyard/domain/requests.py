@@ -344,6 +344,16 @@ class Outcome:
     """Of a transform: the version that made them."""
     input_files: int | None = None
     """Of a transform: the number of its objects with rows."""
+    champion: str | None = None
+    """The request whose model this one was judged beside, if there was one."""
+    champion_quality: float | None = None
+    """Of the champion, on the rows on which both were judged; …"""
+    gain: float | None = None
+    """… by how much this model is better there, by the same metric."""
+    segment_gain: float | None = None
+    """The same of the segment that lost most."""
+    not_compared: str | None = None
+    """Why it could not be judged beside its champion."""
     unread: str | None = None
     """Which results could not be read, and why; an end does not wait for results that the tenant's scripts write.
     """

@@ -126,6 +126,10 @@ JUDGED_MINUTES_MAX = 12 * 60
 events of an execution (Step Functions quotas); what it has no time for, the search goes on with."""
 
 
+COMPARISON_MAX = 1_000_000
+"""Of a difference of two qualities, in the unit of their metric."""
+
+
 class Promotion(StrEnum):
     """How a version gets from the test environment to production."""
 
@@ -143,6 +147,8 @@ class Approval(StrEnum):
     MANUAL = "manual"
     AUTOMATIC = "automatic"
     """Nobody: it is approved when it is registered, and answers calls if it passes its smoke test."""
+    IF_BETTER = "if-better"
+    """As automatic, if it is better than the live model on the same rows; somebody decides about others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +158,13 @@ class ServingSettings:
     mode: Mode = Mode.MULTI_MODEL
     isolation: Isolation = Isolation.BRIDGE
     approval: Approval = Approval.MANUAL
+    margin: float = 0
+    """By how much the metric that counts must be better with approval `if-better`; below 0, how much worse it may
+    be."""
+    segment_loss_max: float = 0.1
+    """By how much a segment may be worse then."""
+    compare_by: str = ""
+    """The column whose values are the segments; "" for the classes that are predicted."""
     promotion: Promotion = Promotion.DIRECT
     test_minutes: int = 60
     """In the test environment, with automatic promotion."""
@@ -206,7 +219,7 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             f"the tenant's data is encrypted with its own key, and {isolation} puts copies of its models beside "
             f"those of others: {silo}"
         )
-    objection = _objection_to_rollout(settings)
+    objection = _objection_to_rollout(settings) or _objection_to_comparison(settings)
     if objection is not None:
         return objection
     objection = _objection_to_instances(settings)
@@ -281,6 +294,20 @@ def _objection_to_rollout(settings: ServingSettings) -> str | None:
     for minutes, of in ((settings.test_minutes, "test"), (settings.bake_minutes, "baking")):
         if not 1 <= minutes <= JUDGED_MINUTES_MAX:
             return f"{minutes} minutes of {of}: 1 to {JUDGED_MINUTES_MAX} are allowed"
+    return None
+
+
+def _objection_to_comparison(settings: ServingSettings) -> str | None:
+    """Return why models cannot be compared so; None if they can."""
+    if settings.approval is not Approval.IF_BETTER:
+        default = ServingSettings()
+        for name in ("margin", "segment_loss_max"):
+            if getattr(settings, name) != getattr(default, name):
+                return f"{name} has no effect with approval={settings.approval}: it is for {Approval.IF_BETTER}"
+    if not -COMPARISON_MAX <= settings.margin <= COMPARISON_MAX:
+        return f"margin={settings.margin}: {-COMPARISON_MAX:,} to {COMPARISON_MAX:,} are allowed"
+    if not 0 <= settings.segment_loss_max <= COMPARISON_MAX:
+        return f"segment_loss_max={settings.segment_loss_max}: 0 to {COMPARISON_MAX:,} are allowed"
     return None
 
 

@@ -10,8 +10,13 @@ from trainyard.persistence.store import Item
 
 
 def serving_item(settings: ServingSettings) -> Item:
-    values = asdict(settings)
-    return {name: value.value if isinstance(value, StrEnum) else value for name, value in values.items()}
+    return {name: _stored(value) for name, value in asdict(settings).items()}
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    return str(value) if isinstance(value, float) else value  # DynamoDB has no binary fractions
 
 
 def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
@@ -22,6 +27,9 @@ def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
         mode=Mode(values["mode"]),
         isolation=Isolation(values["isolation"]),
         approval=Approval(values["approval"]),
+        margin=float(values.get("margin", 0)),
+        segment_loss_max=float(values.get("segment_loss_max", 0.1)),
+        compare_by=str(values.get("compare_by", "")),
         promotion=Promotion(values.get("promotion", Promotion.DIRECT.value)),
         test_minutes=int(values.get("test_minutes", 60)),
         canary_percent=int(values["canary_percent"]),

@@ -147,6 +147,16 @@ def _shows_an_end(steps: Sequence[dict[str, Any]]) -> bool:
     return last_is_done or "Failed" in statuses or "Stopped" in statuses
 
 
+class SageMakerAnnotations:
+    """Implements Annotations."""
+
+    def annotate(self, arn: str, properties: Mapping[str, str]) -> None:
+        with translated():
+            client("sagemaker").update_model_package(
+                ModelPackageArn=arn, CustomerMetadataProperties=dict(properties)
+            )
+
+
 class SageMakerExecutionReports:
     """Implements ExecutionReports."""
 

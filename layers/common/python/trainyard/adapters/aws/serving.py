@@ -14,10 +14,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.endpoint_scaling import VARIANT
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.tenant_objects import report_at
 from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
 from trainyard.contracts.serving import SAMPLE_BYTES_MAX, parse_sample
+from trainyard.domain.challenge import Challenge
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion, target_of
+from trainyard.domain.parameters import Locations
 from trainyard.domain.serving import Mode
 from trainyard.domain.smoke_test import Sample
 from trainyard.domain.tenants import Tenant
@@ -79,6 +82,9 @@ class SageMakerPackages:
 
     def reject(self, arn: str, comment: str) -> None:
         self._decide(arn, "Rejected", comment)
+
+    def leave_pending(self, arn: str, comment: str) -> None:
+        self._decide(arn, "PendingManualApproval", comment)
 
     def approved(self, group: str) -> list[str]:
         return self._listed(group, "Approved")
@@ -177,6 +183,21 @@ class S3Samples:
             return parse_sample(body) if len(body) <= SAMPLE_BYTES_MAX else None
         except Malformed:
             return None
+
+
+class S3Comparisons:
+    """Implements Comparisons: what evaluation.json says in the tenant's root."""
+
+    def read(self, tenant: Tenant, data_set: str, request_id: str) -> Challenge | None:
+        from trainyard.contracts.results import parse_evaluation
+
+        unread: list[str] = []
+        root = f"s3://{tenant.bucket}/{tenant.root}"
+        where = Locations(root_uri=root, data_set=data_set, request_id=request_id)
+        evaluation = report_at(where.evaluation, parse_evaluation, unread)
+        if evaluation is None:
+            raise Refused(unread[0] if unread else "evaluation.json is gone")
+        return evaluation.champion.as_challenge() if evaluation.champion else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,6 +136,16 @@ class S3DataSets:
         is_there = any(each["Key"] == key for each in page.get("Contents", ()))
         return LastStatistics(uri) if is_there else None
 
+    def has_model(self, tenant: Tenant, request: Request, trained: str) -> bool:
+        bucket, key = split_uri(Locations.of(tenant, replace(request, request_id=trained)).model)
+        try:
+            # Not by HEAD: only the tenant's jobs may decrypt it, and a listing needs no right to that.
+            with translated():
+                page = client("s3", hurried=True).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        except (ClientError, Throttled, OutcomeUnknown):
+            return False
+        return any(each["Key"] == key for each in page.get("Contents", ()))
+
     def digest(self, tenant: Tenant, data_set: str, content: Content) -> str:
         if tenant.settings_for(data_set).train_on is TrainOn.NEWEST_OBJECT:
             return data_digest([(content.etag, content.size_bytes)])
@@ -349,10 +359,17 @@ class S3Results:
         evaluation = report_at(where.evaluation, parse_evaluation, unread)
         profile = report_at(where.profile, parse_profile, unread)
         digests = [file.md5 for file in profile.files] if profile else []
+        beside = evaluation.champion.as_challenge() if evaluation and evaluation.champion else None
+        is_compared = beside is not None and not beside.not_compared
         return Outcome(
             quality=evaluation.quality.value if evaluation else None,
             quality_metric=evaluation.quality.metric if evaluation else None,
             baseline=evaluation.baseline.value if evaluation and evaluation.baseline else None,
+            champion=beside.champion if beside else None,
+            champion_quality=beside.champion_quality if beside and is_compared else None,
+            gain=beside.gain if beside and is_compared else None,
+            segment_gain=beside.segment_gain if beside and is_compared else None,
+            not_compared=(beside.not_compared or None) if beside else None,
             problem=profile.problem if profile else None,
             rows=profile.rows if profile else None,
             rows_dropped=profile.rows_dropped if profile else None,

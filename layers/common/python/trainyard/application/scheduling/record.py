@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from trainyard.application.ports import (
+    Annotations,
     ExecutionReport,
     ExecutionReports,
     ParallelMap,
@@ -52,6 +53,9 @@ def is_overdue(request: Request, now: datetime) -> bool:
 
 
 NO_REPORT = "SageMaker no longer has any record of the execution"
+
+
+NOT_ANNOTATED = "its registry entry lacks how it stands beside the model before"
 
 
 class Recorded(StrEnum):
@@ -109,6 +113,7 @@ class Record:
     scheduler: Scheduler
     reports: ExecutionReports
     results: Results
+    annotations: Annotations
     notifier: Notifier
     prices: Prices
     parallel_map: ParallelMap = map
@@ -185,6 +190,12 @@ class Record:
         if request is None or tenant is None:
             return False
         outcome = replace(self._outcome(request, tenant), model_package_arn=model_package_arn)
+        properties = _properties(outcome)
+        if properties:
+            try:
+                self.annotations.annotate(model_package_arn, properties)
+            except Exception as error:  # the model is registered, and the request's record says the same
+                outcome = replace(outcome, unread=f"{NOT_ANNOTATED}: {type(error).__name__}")
         return self.scheduler.tables.requests.note_outcome(request_id, attempt, outcome)
 
     def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> StatusResult:
@@ -349,6 +360,17 @@ class Record:
         except Exception as error:  # whatever lies there
             outcome = Outcome(unread=f"the results could not be read: {type(error).__name__}")
         return replace(outcome, model_package_arn=outcome_so_far.model_package_arn)
+
+
+def _properties(outcome: Outcome) -> dict[str, str]:
+    """Return what the registry says of a challenger, beside the places of its reports; nothing of a first one."""
+    if outcome.champion is None:
+        return {}
+    properties = {"registered_as": "challenger", "champion": outcome.champion}
+    if outcome.not_compared is not None:
+        return properties | {"not_compared": outcome.not_compared}
+    numbers = {name: getattr(outcome, name) for name in ("champion_quality", "gain", "segment_gain")}
+    return properties | {name: f"{number:.6g}" for name, number in numbers.items() if number is not None}
 
 
 class _About(NamedTuple):

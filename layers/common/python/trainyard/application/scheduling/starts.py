@@ -258,7 +258,8 @@ class Starts:
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
         basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
-        trained = None if request.overrides is not None else self._trained(request)
+        past = self._trained(request)
+        trained = None if request.overrides is not None else past
         if trained is not None and basis == trained.basis and not request.is_forced:
             self._check_worth(request, trained)
         last = self.data_sets.statistics_of(tenant, request, trained.request_id) if trained else None
@@ -266,6 +267,8 @@ class Starts:
         if last is not None and refuses and algorithm.code_uri is None:
             _check_columns(first_bytes, last.columns)
         _check_size(data_bytes, request, tier, policy)
+        live = self.transforms.models.live(request.tenant_id, request.data_set)
+        champion = live.request_id if live else past.request_id if past else None
         parameters = pipeline_parameters(
             request,
             tenant,
@@ -274,6 +277,8 @@ class Starts:
             defaults=self.defaults,
             data_bytes=data_bytes,
             statistics_uri=last.uri if last else None,
+            champion=champion,
+            champion_is_there=champion is not None and self.data_sets.has_model(tenant, request, champion),
         )
         return self._start(request, parameters), basis
 

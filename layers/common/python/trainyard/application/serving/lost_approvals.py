@@ -108,7 +108,7 @@ class LostApprovals:
             if self._is_alive(alias, number, versions[number].package_arn, now)
         ]
         listed = self.packages.approved(tenant.model_group)
-        if any(s.serving.approval is Approval.AUTOMATIC for s in (tenant.settings, *tenant.data_sets.values())):
+        if any(s.serving.approval is not Approval.MANUAL for s in (tenant.settings, *tenant.data_sets.values())):
             listed += self.packages.pending(tenant.model_group)
         unknown = [arn for arn in listed if _number(arn) not in versions]
         newest: dict[str, tuple[int, str]] = {}

@@ -19,7 +19,14 @@ from typing import NamedTuple
 
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.serving.ports import EndpointState, ModelHost, ModelPackage, ModelPackages, Samples
+from trainyard.application.serving.ports import (
+    Comparisons,
+    EndpointState,
+    ModelHost,
+    ModelPackage,
+    ModelPackages,
+    Samples,
+)
 from trainyard.application.serving.promotion import Promoter
 from trainyard.domain import smoke_test
 from trainyard.domain.alias_events import AliasChange, AliasEvent
@@ -37,6 +44,8 @@ from trainyard.domain.aliases import (
     postponed,
     rolled_back,
 )
+from trainyard.domain.approval_links import COMMENT_LENGTH_MAX
+from trainyard.domain.challenge import objection_to_challenger, summary
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
 from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, Promotion, objection_to
@@ -46,6 +55,7 @@ from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.policies import Policies
 
+BY_RULE = "not approved by the data set's rule"
 NOT_APPROVED = "it is not approved, or its approval was taken back"
 
 APPROVES_WITHIN = timedelta(days=1)
@@ -108,6 +118,7 @@ class ModelDeployment:
     scheduler: Scheduler
     packages: ModelPackages
     samples: Samples
+    comparisons: Comparisons
     hosts: Mapping[Mode, ModelHost]
     promoter: Promoter
 
@@ -130,7 +141,11 @@ class ModelDeployment:
         if package.group != tenant.model_group:
             return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group", now)
         if not package.is_approved:
-            self.packages.approve(package.arn, "approved by the data set's rule")
+            objection, comment = self._beside_live(package, tenant)
+            if objection is not None:
+                self.packages.leave_pending(package.arn, f"{BY_RULE}: {objection}"[:COMMENT_LENGTH_MAX])
+                return self._not_begun(version_id, objection, now)
+            self.packages.approve(package.arn, comment)
             package = replace(package, is_approved=True, changed_at=now)
         version = self._version(package, tenant, now)
         if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
@@ -157,6 +172,21 @@ class ModelDeployment:
                 self._forget_if_deleted(version)
         is_judged = _is_judged(alias, package.version)
         return Started(id=version_id, begun=begun, is_judged=is_judged, is_missing=is_missing)
+
+    def _beside_live(self, package: ModelPackage, tenant: Tenant) -> tuple[str | None, str]:
+        """Return why a version is left to somebody, None if it is not; and the comment to approve it with."""
+        settings = tenant.settings_for(package.data_set).serving
+        comment = "approved by the data set's rule"
+        if settings.approval is not Approval.IF_BETTER:
+            return None, comment
+        try:
+            challenge = self.comparisons.read(tenant, package.data_set, package.request_id)
+        except Refused as error:
+            return f"it is not known how it stands beside the model before: {error}", ""
+        number = self.aliases.get(package.tenant_id, package.data_set).live
+        live = self.versions.get(package.tenant_id, package.data_set, number) if number is not None else None
+        objection = objection_to_challenger(challenge, settings, live=live.request_id if live else None)
+        return objection, f"{comment}: {summary(challenge)}" if challenge else comment
 
     def place(self, version_id: VersionId) -> None:
         """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""
@@ -442,10 +472,12 @@ def _is_judged(alias: Alias, version: int) -> bool:
 
 
 def approves_itself(package: ModelPackage, tenant: Tenant | None, now: datetime) -> bool:
-    """Tell whether the rule of a package's data set approves it, nobody having approved or rejected it.
+    """Tell whether the rule of a package's data set may approve it, nobody having approved or rejected it.
 
     A rule approves no versions that were registered long before: somebody has left them waiting.
     """
     if tenant is None or not package.is_pending or now - package.created_at > APPROVES_WITHIN:
         return False
-    return tenant.settings_for(package.data_set).serving.approval is Approval.AUTOMATIC
+    approval = tenant.settings_for(package.data_set).serving.approval
+    # One that was not better than the live version is not looked at again.
+    return approval is Approval.AUTOMATIC or (approval is Approval.IF_BETTER and not package.comment)

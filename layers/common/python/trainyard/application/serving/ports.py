@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from trainyard.domain.challenge import Challenge
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.smoke_test import Sample
 from trainyard.domain.tenants import Tenant
@@ -31,7 +32,7 @@ class ModelPackage:
     created_at: datetime
     """When it was registered."""
     comment: str = ""
-    """Why it was approved or rejected, in the words of whoever did."""
+    """Why it was approved, rejected or left to somebody, in the words of whoever did."""
 
 
 class ModelPackages(Protocol):
@@ -55,8 +56,21 @@ class ModelPackages(Protocol):
         """Return the number of a group's newest version; 0 where it has none, or there is no such group."""
         ...
 
+    def leave_pending(self, arn: str, comment: str) -> None:
+        """Say of a model package why it was not approved by itself. Idempotent."""
+        ...
+
     def pending(self, group: str) -> list[str]:
         """Return the ARNs of a group's packages that are neither approved nor rejected, as `approved` does."""
+        ...
+
+
+class Comparisons(Protocol):
+    def read(self, tenant: Tenant, data_set: str, request_id: str) -> Challenge | None:
+        """Return how the model of a request stands beside its champion; None where it had none.
+
+        Raises Refused where its evaluation cannot be read.
+        """
         ...
 
 

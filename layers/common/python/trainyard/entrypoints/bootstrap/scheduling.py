@@ -188,7 +188,7 @@ def dispatch() -> Dispatch:
 
 @cache
 def record() -> Record:
-    from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
+    from trainyard.adapters.aws.sagemaker import SageMakerAnnotations, SageMakerExecutionReports
     from trainyard.adapters.aws.storage import S3Results
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import parallel_map
@@ -204,6 +204,7 @@ def record() -> Record:
         scheduler=scheduler_of(settings),
         reports=SageMakerExecutionReports(),
         results=S3Results(),
+        annotations=SageMakerAnnotations(),
         notifier=notifier_of(settings),
         prices=prices_of(settings.region),
         parallel_map=parallel_map,

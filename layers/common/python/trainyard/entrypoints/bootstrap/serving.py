@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @cache
 def model_deployment() -> ModelDeployment:
-    from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages
+    from trainyard.adapters.aws.serving import S3Comparisons, S3Samples, SageMakerPackages
     from trainyard.adapters.aws.store import backoff
     from trainyard.application.serving.model_deployment import ModelDeployment
     from trainyard.application.serving.promotion import Promoter
@@ -50,6 +50,7 @@ def model_deployment() -> ModelDeployment:
         scheduler=scheduler_of(settings),
         packages=SageMakerPackages(),
         samples=S3Samples(),
+        comparisons=S3Comparisons(),
         hosts=_hosts(),
         promoter=Promoter(aliases=aliases, versions=versions, calls=calls),
     )
