@@ -40,6 +40,7 @@ from trainyard.domain.requests import Content, Outcome
 from trainyard.domain.retraining import Trigger
 from trainyard.domain.schedules import WITHIN_MINUTES
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.persistence.inference import InferenceBook
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -126,6 +127,8 @@ class _Night:
             store=self.store,
             tenants=self.service.tenants,  # type: ignore[arg-type]
             retrainings=self,
+            models=memory.MemoryModels(),
+            calls=InferenceBook(store=self.store, retention=timedelta(days=1)),
         )
         self.started: set[str] = set()
         self.running: dict[str, str] = {}

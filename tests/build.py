@@ -7,6 +7,7 @@ from typing import Any
 from testing.service import ACCOUNT, PRICES
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.executions import ExecutionRecord, JobFacts, StepFacts, StepRecord
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.newest import uploads_of
 from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
 from trainyard.domain.prices import JobKind
@@ -198,3 +199,18 @@ def s3_event(**changes: Any) -> dict[str, Any]:
         else:
             body[name.replace("_", "-")] = value
     return body
+
+
+def model_version(request_id: str, number: int = 1, **changes: Any) -> ModelVersion:
+    """Return a version of acme's model of "churn" that a request has trained."""
+    defaults: dict[str, Any] = {
+        "package_arn": f"arn:aws:sagemaker:us-east-1:123456789012:model-package/trainyard--acme/{number}",
+        "model_uri": f"s3://trainyard-t-acme/models/churn/{request_id}/model.tar.gz",
+        "state": VersionState.READY,
+        "since": NOW,
+        "approved_at": NOW,
+        "endpoint": "trainyard-shared-linear",
+    }
+    return ModelVersion(
+        tenant_id="acme", data_set="churn", version=number, request_id=request_id, **defaults | changes
+    )

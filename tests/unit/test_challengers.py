@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cli.models import _table
-from tests.build import NOW, content, request, submission, tenant, tier
-from tests.unit.test_model_deployment import RUN, Harness, arn
+from tests.build import NOW, content, model_version, request, submission, tenant, tier
+from tests.unit.test_model_deployment import RUN, Harness
 from tests.unit.test_retraining import Service, upload
 from trainyard.contracts.results import parse_evaluation
 from trainyard.contracts.tenants import ServingEntry
@@ -17,7 +17,6 @@ from trainyard.domain.algorithms import BUILT_IN
 from trainyard.domain.aliases import Begun
 from trainyard.domain.challenge import Challenge, objection_to_challenger, summary
 from trainyard.domain.errors import Throttled
-from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.parameters import Defaults, Locations, pipeline_parameters
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Outcome, State
@@ -145,7 +144,7 @@ def test_the_champion_is_the_live_version_or_else_the_last_that_was_trained() ->
     assert parameters_of(service, second)["ChampionUri"].endswith(f"/{first}/model.tar.gz")
     third = service.train(another(service, 3))
     assert parameters_of(service, third)["Challenge"] == f"{second}:", "none is live"
-    service.models.put(version(first))
+    service.models.put(model_version(first))
     fourth = service.train(another(service, 4))
     assert parameters_of(service, fourth)["Challenge"] == f"{first}:"
 
@@ -170,20 +169,6 @@ def another(service: Service, number: int) -> Any:
 def parameters_of(service: Service, request_id: str) -> dict[str, str]:
     started = service.executions.by_token.values()
     return next(parameters for _, parameters in started if parameters["RequestId"] == request_id)
-
-
-def version(request_id: str) -> ModelVersion:
-    return ModelVersion(
-        tenant_id="acme",
-        data_set="churn",
-        version=1,
-        package_arn=arn(1),
-        request_id=request_id,
-        model_uri="s3://bucket/model.tar.gz",
-        state=VersionState.READY,
-        since=NOW,
-        approved_at=NOW,
-    )
 
 
 # --- what a report may say ---------------------------------------------------------------------------------------

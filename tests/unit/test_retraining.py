@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from testing.service import ACCOUNT
-from tests.build import NOW, after, content, policy, submission, tenant, tier
+from tests.build import NOW, after, content, model_version, policy, submission, tenant, tier
 from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws.storage import S3Uploads
 from trainyard.application.ports import ExecutionReport
@@ -27,6 +27,7 @@ from trainyard.contracts.retraining import RetrainingValues, retraining_view
 from trainyard.domain.arrivals import AlarmRang, RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Conflict, Malformed, Refused, StartDelayed
 from trainyard.domain.file_types import rows_of
+from trainyard.domain.inference import EndpointUse
 from trainyard.domain.policy import AlarmMapping
 from trainyard.domain.requests import Cause, Collected, Content, Outcome, State
 from trainyard.domain.retraining import (
@@ -55,6 +56,7 @@ from trainyard.domain.retraining_record import (
     with_trigger,
 )
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.retraining_records import put_record, record_from, record_key
 from trainyard.persistence.retraining_settings import retraining_from, retraining_item
 from trainyard.persistence.run_history import last_start, past_key, remember, trainings_from
@@ -225,6 +227,7 @@ EVERY_RULE = RetrainingSettings(
     between="22:00-06:00 UTC",
     age_max_days=7,
     retry_hours=8,
+    failed_calls_percent=10,
     on_schema_change=OnDrift.TRAIN,
     on_shift=OnDrift.REFUSE,
     shift_percent=9,
@@ -871,7 +874,14 @@ def watch(service: Service, *tenants: Tenant) -> RetrainingWatch:
         def all(self) -> Sequence[Tenant]:
             return tenants
 
-    return RetrainingWatch(account_id=ACCOUNT, store=service.store, tenants=All(), retrainings=service.retrainings)
+    return RetrainingWatch(
+        account_id=ACCOUNT,
+        store=service.store,
+        tenants=All(),
+        retrainings=service.retrainings,
+        models=service.models,
+        calls=InferenceBook(store=service.store, retention=timedelta(days=1)),
+    )
 
 
 def due(service: Service, *tenants: Tenant) -> list[tuple[str | None, str, str]]:
@@ -921,6 +931,38 @@ def test_a_failure_of_aws_is_tried_again_after_some_hours_and_one_of_the_data_is
         assert service.request(request_id).state is State.FAILED
         service.at(service.now + 6 * HOUR)
         assert due(service, owner) == ([("churn", "failure", f"failure {request_id}")] if expected else [])
+
+
+def test_a_live_version_that_fails_its_calls_asks_once_a_day() -> None:
+    owner = ruled(failed_calls_percent=20)
+    service = quiet(Service(owner))
+    first = service.train(upload())
+    book = InferenceBook(store=service.store, retention=timedelta(days=1))
+    live = model_version(first)
+
+    def answered(calls: int, failed: int) -> None:
+        use = EndpointUse(
+            tenant_id="acme", data_set="churn", tier="basic", algorithm="linear", calls=calls, failed=failed
+        )
+        book.count(live.endpoint, use, service.now, live.version)
+
+    answered(20, 20)
+    assert due(service, owner) == [], "no version is live"
+    service.models.put(live)
+    assert due(service, ruled()) == [], "no rule"
+    assert due(service, owner) == [("churn", "endpoint quality", f"quality 1 {NOW:%Y-%m-%d}")]
+    answered(80, 0)
+    assert due(service, owner) == [], "20 of 100 are as many as may fail"
+    answered(1, 1)
+    assert len(due(service, owner)) == 1
+    service.arrive(service.retrainings.asked[-1])
+    assert due(service, owner) == [], "it was judged today"
+    service.at(NOW + timedelta(days=1))
+    assert due(service, owner) == [], "nobody has called for a day"
+    answered(11, 9)
+    assert due(service, owner) == [], "so few failed calls say nothing"
+    answered(1, 1)
+    assert len(due(service, owner)) == 1
 
 
 def test_a_schedule_without_an_event_is_made_up_for_once() -> None:

@@ -75,6 +75,10 @@ class RetrainingValues(BaseModel):
         Field(ge=1, le=24 * 7, description="Train again so long after a failure that was not of the data"),
     ] = None
 
+    failed_calls_percent: Annotated[
+        int | None, Field(ge=1, le=99, description="Train again when the live version fails more of its calls")
+    ] = None
+
     @field_validator("between")
     @classmethod
     def _is_time_of_day(cls, between: str | None) -> str | None:

@@ -53,6 +53,8 @@ class Trigger(StrEnum):
     """The newest model is as old as the settings allow."""
     FAILURE = "failure"
     """The last training failed for a cause that was not the tenant's."""
+    QUALITY = "endpoint quality"
+    """The live version fails more of its calls than the settings allow."""
 
     @property
     def is_automatic(self) -> bool:
@@ -90,6 +92,8 @@ class RetrainingSettings:
     """Train again when the newest model is as old."""
     retry_hours: int = 0
     """Train again so long after a training failed for a cause that was not the tenant's."""
+    failed_calls_percent: int = 0
+    """Train again when the live version fails a larger share of its calls."""
 
     @property
     def collects(self) -> bool:

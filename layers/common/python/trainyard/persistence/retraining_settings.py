@@ -8,7 +8,15 @@ from trainyard.domain.retraining import NO_RULES, BatchEnd, OnDrift, RetrainingS
 from trainyard.persistence.store import Item
 
 _OPTIONAL = ("quiet_minutes", "delay_max_minutes")
-_NUMBERS = ("files", "megabytes", "rows", "interval_minutes", "age_max_days", "retry_hours")
+_NUMBERS = (
+    "files",
+    "megabytes",
+    "rows",
+    "interval_minutes",
+    "age_max_days",
+    "retry_hours",
+    "failed_calls_percent",
+)
 
 
 def retraining_item(settings: RetrainingSettings) -> Item:

@@ -2,6 +2,7 @@
 
     age        the newest model of a data set is as old as its settings allow
     failure    its last training failed for a cause that was not the tenant's, some time ago
+    quality    its live version fails more of its calls than its settings allow
     missed     a time of its schedule has passed, and nothing was heard of it: once, however many have passed
 
 It asks through the queue of intake, which decides as for any other trigger; spread over minutes, so that what is
@@ -17,8 +18,11 @@ from itertools import islice
 from typing import Protocol
 
 from trainyard.application.ports import Retrainings
+from trainyard.application.scheduling.transforms import Models
 from trainyard.domain.arrivals import RetrainingAsked
+from trainyard.domain.canaries import FAILED_MIN, Calls
 from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.requests import RequestKind
 from trainyard.domain.retraining import PastTrainings, Trigger
 from trainyard.domain.retraining_record import RetrainingRecord
@@ -30,6 +34,8 @@ from trainyard.persistence.store import Item, Store
 
 SPREAD = timedelta(minutes=15)
 """Over which what is asked for is spread: the longest delay of a message (SQS API reference, SendMessage)."""
+CALLS_OF = timedelta(hours=1)
+"""Of how long before a live version's calls are looked at, and the rest of the hour before that."""
 GRACE = timedelta(minutes=30)
 """How long after a time of a schedule, and the minutes over which it is spread, its event may still come."""
 
@@ -40,6 +46,12 @@ PARTS = 12
 
 class AllTenants(Protocol):
     def all(self) -> Iterable[Tenant]: ...
+
+
+class CallsOfVersions(Protocol):
+    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> Calls:
+        """Return the calls that a version was asked to answer, from the hour of a time on."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +70,8 @@ class RetrainingWatch:
     store: Store
     tenants: AllTenants
     retrainings: Retrainings
+    models: Models
+    calls: CallsOfVersions
 
     def run(
         self, now: datetime, *, part: int | None = None, out_of_time: Callable[[], bool] = lambda: False
@@ -92,11 +106,26 @@ class RetrainingWatch:
             for trigger, event_id in _of_history(tenant, data_set, trainings_from(item), now):
                 if not record.knows(event_id):
                     yield self._asked(tenant, data_set, trigger, event_id)
+        for data_set in pasts:
+            event_id = self._failing(tenant, data_set, now)
+            if event_id and not record_from(items.get(data_set)).knows(event_id):
+                yield self._asked(tenant, data_set, Trigger.QUALITY, event_id)
         texts = {ALL: tenant.retrain_schedule} if tenant.retrain_schedule else {}
         for data_set, text in (texts | tenant.own_schedules).items():
             missed = self._missed(tenant, data_set, text, items, now)
             if missed is not None:
                 yield self._asked(tenant, None if data_set == ALL else data_set, Trigger.MISSED, missed)
+
+    def _failing(self, tenant: Tenant, data_set: str, now: datetime) -> str:
+        """Return the name of the day on which the live version fails too many calls; "" if it does not."""
+        percent = tenant.settings_for(data_set).retraining.failed_calls_percent
+        version = self.models.live(tenant.tenant_id, data_set) if percent else None
+        if version is None:
+            return ""
+        calls = self.calls.calls_of(version, now - CALLS_OF, now)
+        if calls.failed < FAILED_MIN or calls.share_failed * 100 <= percent:
+            return ""
+        return f"quality {version.version} {now:%Y-%m-%d}"
 
     def _missed(
         self, tenant: Tenant, data_set: str, text: str, items: Mapping[str, Item], now: datetime
@@ -145,7 +174,9 @@ def _is_watched(tenant: Tenant) -> bool:
         return False
     rules = [settings.retraining for settings in (tenant.settings, *tenant.data_sets.values())]
     has_schedule = bool(tenant.retrain_schedule or tenant.own_schedules)
-    return has_schedule or any(each.age_max_days or each.retry_hours for each in rules)
+    return has_schedule or any(
+        each.age_max_days or each.retry_hours or each.failed_calls_percent for each in rules
+    )
 
 
 def _of_history(

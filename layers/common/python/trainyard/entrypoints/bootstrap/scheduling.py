@@ -16,6 +16,7 @@ from trainyard.entrypoints.bootstrap.shared import (
     models_of,
     notifier_of,
     policies_of,
+    retention_of,
     scheduler_of,
     store_of,
     tenants,
@@ -91,13 +92,16 @@ def lost_uploads() -> LostUploads:
 def retraining_watch() -> RetrainingWatch:
     from trainyard.adapters.aws.queues import SqsRetrainings
     from trainyard.application.scheduling.retraining_watch import RetrainingWatch
+    from trainyard.persistence.inference import InferenceBook
 
-    settings = Settings.from_env("account_id", "record_table", "uploads_queue_url")
+    settings = Settings.from_env("account_id", "record_table", "scheduler_table", "uploads_queue_url")
     return RetrainingWatch(
         account_id=settings.account_id,
         store=store_of(settings),
         tenants=tenants(),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
+        models=models_of(settings),
+        calls=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
     )
 
 
