@@ -211,6 +211,5 @@ def model_version(request_id: str, number: int = 1, **changes: Any) -> ModelVers
         "approved_at": NOW,
         "endpoint": "trainyard-shared-linear",
     }
-    return ModelVersion(
-        tenant_id="acme", data_set="churn", version=number, request_id=request_id, **defaults | changes
-    )
+    defaults |= {"tenant_id": "acme", "data_set": "churn", "version": number, "request_id": request_id}
+    return ModelVersion(**defaults | changes)

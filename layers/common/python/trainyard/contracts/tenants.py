@@ -173,6 +173,10 @@ SETTINGS = tuple(
 LIMITS = ("weight", "running_max", "running_ceiling", "budget_usd", "budget_mode")
 
 
+TAGS_MAX = 20
+Tag = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._=/-]{0,62}$")]
+
+
 class TenantEntry(DataSetEntry):
     """A request for a tenant: {"tenant": {"name": …, "tier": …, "target": …}}."""
 
@@ -187,6 +191,8 @@ class TenantEntry(DataSetEntry):
     account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] | None = None
     buyer_account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] | None = None
     license: Annotated[str, Field(pattern=_LICENSE)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=TAGS_MAX)] | None = None
+    """They replace those before."""
     weight: int | None = Field(default=None, ge=1, le=1000)
     running_max: int | None = Field(default=None, ge=1, le=10_000)
     running_ceiling: int | None = Field(default=None, ge=1, le=10_000)
@@ -232,6 +238,7 @@ class TenantEntry(DataSetEntry):
             account_id=self.account,
             buyer_account=self.buyer_account,
             license_arn=self.license,
+            tags=None if self.tags is None else tuple(dict.fromkeys(self.tags)),
             limits=limits or None,
             repair=self.repair,
         )
@@ -297,6 +304,7 @@ def tenant_view(tenant: Tenant) -> dict[str, Any]:
         "retrain": tenant.retrain_schedule,
         "kms_key": tenant.key_arn,
         "account": tenant.account_id,
+        "tags": list(tenant.tags),
         "under_way": _operation_view(tenant.operation),
     }
 

@@ -53,6 +53,8 @@ class Trigger(StrEnum):
     """The newest model is as old as the settings allow."""
     FAILURE = "failure"
     """The last training failed for a cause that was not the tenant's."""
+    VERSION = "algorithm version"
+    """A wave has brought the data set another version of its algorithm."""
     QUALITY = "endpoint quality"
     """The live version fails more of its calls than the settings allow."""
 

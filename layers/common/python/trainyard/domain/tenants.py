@@ -128,6 +128,8 @@ class Tenant:
     """The AWS account by which the tenant bought the service on AWS Marketplace; None if it did not."""
     license_arn: str | None = None
     """The ARN of the licence from that purchase."""
+    tags: tuple[str, ...] = ()
+    """Words by which operators group tenants, for waves."""
     created_at: datetime | None = None
     """Tokens that are older belong to users of an earlier tenant of the same id; None where that is not known."""
     watched_from: datetime | None = None

@@ -29,6 +29,7 @@ from trainyard.application.serving.ports import (
 )
 from trainyard.application.serving.promotion import Promoter
 from trainyard.domain import smoke_test
+from trainyard.domain.algorithms import family_of
 from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import (
     Alias,
@@ -177,6 +178,8 @@ class ModelDeployment:
         """Return why a version is left to somebody, None if it is not; and the comment to approve it with."""
         settings = tenant.settings_for(package.data_set).serving
         comment = "approved by the data set's rule"
+        if self._is_of_another_version(package, tenant):
+            return "its data set has another version of the algorithm by now", ""
         if settings.approval is not Approval.IF_BETTER:
             return None, comment
         try:
@@ -187,6 +190,20 @@ class ModelDeployment:
         live = self.versions.get(package.tenant_id, package.data_set, number) if number is not None else None
         objection = objection_to_challenger(challenge, settings, live=live.request_id if live else None)
         return objection, f"{comment}: {summary(challenge)}" if challenge else comment
+
+    def _is_of_another_version(self, package: ModelPackage, tenant: Tenant) -> bool:
+        """Tell whether a package was trained with a version of an algorithm that its data set does not have any
+        more: a wave that has gone back must not be followed by what it has left behind.
+        """
+        request = self.scheduler.tables.requests.get(package.request_id)
+        algorithm = tenant.settings_for(package.data_set).algorithm
+        return (
+            request is not None
+            and request.overrides is None
+            and request.algorithm is not None
+            and request.algorithm != algorithm
+            and family_of(request.algorithm) == family_of(algorithm)
+        )
 
     def place(self, version_id: VersionId) -> None:
         """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""

@@ -163,6 +163,7 @@ class TenantSpec:
     """"" for none."""
     license_arn: str | None = None
     """"" for none."""
+    tags: tuple[str, ...] | None = None
     limits: Mapping[str, Any] | None = None
     """Weight, cap and budget, as the policy's tenants entry has them."""
     repair: bool = False
@@ -328,6 +329,7 @@ class TenantChanges:
             account_id=_given(spec.account_id, base.account_id),
             buyer_account=_given(spec.buyer_account, base.buyer_account),
             license_arn=_given(spec.license_arn, base.license_arn),
+            tags=base.tags if spec.tags is None else spec.tags,
         )
         self._check(tenant, policy)
         return tenant
