@@ -70,6 +70,7 @@ TRAINYARD = Group(
     "trainyard",
     tenants.TENANT,
     tenants.ALGORITHM,
+    tenants.WAVE,
     *requests.COMMANDS,
     *service.COMMANDS,
     costs.COSTS,

@@ -187,6 +187,8 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
         entry["hyperparameters"] = {}
     if given.get("hyperparameter"):
         entry["hyperparameters"] = dict(map(hyperparameter, arguments.hyperparameter))
+    if given.get("tag"):
+        entry["tags"] = [tag for tag in arguments.tag if tag]
     if given.get("serving"):
         entry["serving"] = _serving(arguments.serving)
     if given.get("data_set"):

@@ -79,6 +79,7 @@ SETTINGS = (
         "(age_max_days, retry_hours, failed_calls_percent). It replaces the rules before; nothing after NAME: for "
         "none.",
     ),
+    option("--tag", multiple=True, metavar="TAG", help='For waves; they replace all before ("" for none).'),
     option(
         "--kms-key",
         metavar="ARN",
@@ -270,21 +271,37 @@ ALGORITHM = Group(
         ],
     ),
     Command(
-        "rollout",
-        "rollout:rollout",
+        "remove",
+        "algorithms:remove",
+        argument("name"),
+        help="Remove an algorithm from the catalogue, unless a tenant uses it.",
+        examples=["trainyard algorithm remove neighbours"],
+    ),
+    help="The algorithms that tenants may choose.",
+)
+
+WAVE_ID = argument("wave", "WAVE")
+
+WAVE = Group(
+    "wave",
+    Command(
+        "start",
+        "waves:start",
         argument("name", "NAME@VERSION"),
         option(
-            "--share",
-            type=click.FloatRange(0, 100),
-            default=10.0,
+            "--stage",
+            type=click.FloatRange(0, 100, min_open=True),
+            multiple=True,
             metavar="PERCENT",
-            help="Of the tenants of this algorithm, how many are to have the version; default: 10.",
+            help="Of the tenants, how many have the version at the end of a stage; default: 1, 10, 50 and 100.",
         ),
+        option("--tier", metavar="TIER", help="Move only tenants of a tier."),
+        option("--tag", metavar="TAG", help="Move only tenants with a tag."),
         option(
             "--from",
             "from_version",
             metavar="NAME@VERSION",
-            help="Move only tenants that have this version; default: any other one.",
+            help="Move only those that have this version; default: any other one of the algorithm.",
         ),
         option(
             "--margin",
@@ -293,34 +310,84 @@ ALGORITHM = Group(
             help="By how much a quality may fall without counting as worse (of errors: the share); default: 0.02.",
         ),
         option(
+            "--segment-loss-max",
+            type=click.FloatRange(min=0),
+            default=0.2,
+            help="By how much a segment of the rows may be worse; default: 0.2.",
+        ),
+        option(
             "--worse-max",
             type=click.FloatRange(0, 100),
             default=10.0,
             metavar="PERCENT",
-            help="Of the data sets compared, how many may be worse or failed; default: 10.",
+            help="Of the data sets, how many may be worse or fail before all go back; default: 10.",
         ),
-        flag("--yes", help="Move them; without --yes, only show who would be moved, and how the version does."),
-        flag("--unjudged", help="Move more tenants although none has a training to compare yet."),
-        flag("--force", help="Move more tenants although the version does worse, or has not been judged yet."),
-        help="Move a share of the tenants to another version of their algorithm, unless it does worse.",
+        option(
+            "--stage-hours",
+            type=click.IntRange(1, 720),
+            default=72,
+            metavar="HOURS",
+            help="How long a stage waits for trainings; then half of them are enough, or it waits for you; "
+            "default: 72.",
+        ),
+        option(
+            "--soak-hours",
+            type=click.IntRange(0, 720),
+            default=0,
+            metavar="HOURS",
+            help="How long a stage lasts at least; default: 0.",
+        ),
+        flag("--yes", help="Begin; without --yes, only show whom each stage would move."),
+        help="Bring another version of an algorithm to its tenants in stages, and back if models get worse.",
         examples=[
-            "trainyard algorithm rollout neighbours@2",
-            "trainyard algorithm rollout neighbours@2 --share 10 --yes",
-            "trainyard algorithm rollout neighbours@2 --share 50 --yes",
-            "trainyard algorithm rollout neighbours --from neighbours@2 --share 100 --yes --force",
+            "trainyard wave start neighbours@2",
+            "trainyard wave start neighbours@2 --yes",
+            "trainyard wave start neighbours@2 --tag pilot --stage 100 --yes",
+            "trainyard wave start neighbours@2 --tier basic --stage 5 --stage 100 --soak-hours 24 --yes",
         ],
         notes=[
-            "Each tenant that has the version is compared with its last model of another version of the same "
-            "algorithm; the comparison is repeated each time before more tenants are moved. The last example goes "
-            "back to the version before."
+            "Each tenant that is moved trains its data sets again, within its limits and budget. Each new model "
+            "is compared with the one before on the same rows. docs/waves.md has the rules."
         ],
     ),
     Command(
-        "remove",
-        "algorithms:remove",
-        argument("name"),
-        help="Remove an algorithm from the catalogue, unless a tenant uses it.",
-        examples=["trainyard algorithm remove neighbours"],
+        "list",
+        "waves:list_waves",
+        help="List the last waves, newest first.",
+        examples=["trainyard wave list"],
     ),
-    help="The algorithms that tenants may choose.",
+    Command(
+        "show",
+        "waves:show",
+        WAVE_ID,
+        flag("--all", help="Show all of its tenants; without --all, those that do badly or were left out."),
+        help="Show how far a wave is, and how its tenants' models do.",
+        examples=["trainyard wave show 20261130-060000-a1b2c3 --all"],
+    ),
+    Command(
+        "pause",
+        "waves:pause",
+        WAVE_ID,
+        option("--reason", metavar="TEXT", help="Why, for others who look at it."),
+        help="Let a wave move no more tenants; those that were moved keep the version.",
+        examples=['trainyard wave pause 20261130-060000-a1b2c3 --reason "a holiday"'],
+    ),
+    Command(
+        "resume",
+        "waves:resume",
+        WAVE_ID,
+        flag("--anyway", help="Go to the next stage, although too few data sets were judged."),
+        help="Let a paused wave go on.",
+        examples=["trainyard wave resume 20261130-060000-a1b2c3"],
+    ),
+    Command(
+        "back",
+        "waves:back",
+        WAVE_ID,
+        option("--reason", metavar="TEXT", help="Why, for others who look at it."),
+        flag("--yes", help="Let it go back; without --yes, only show which tenants would."),
+        help="Give the tenants of a wave back the versions that they had, also after it has ended.",
+        examples=["trainyard wave back 20261130-060000-a1b2c3 --yes"],
+    ),
+    help="Waves: another version of an algorithm reaches the tenants in stages.",
 )

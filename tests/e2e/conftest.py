@@ -36,9 +36,11 @@ from tests.unit.test_cli import command_of, leaves
 from trainyard.adapters.aws import clients
 from trainyard.domain.requests import TERMINAL, Request
 from trainyard.domain.tenants import RoleState
+from trainyard.domain.waves import Wave, WaveState
 from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Update
+from trainyard.persistence.waves import Waves
 
 OPTIONS = {
     "InstancePreferences": "true",
@@ -241,6 +243,19 @@ class Harness:
         """Let a tenant's role have been made long enough ago to be usable everywhere."""
         made_at = datetime.now(UTC) - timedelta(minutes=1)
         self.deployment.tenants.put_role(self.deployment.tenant(tenant_id), RoleState.MADE, made_at)
+
+    def carried_on(self, wave_id: str, seconds: float = 60) -> Wave:
+        """Let the timer of waves come until a wave has ended, or waits for somebody; return it."""
+
+        def find() -> Wave | None:
+            client = self.cloud.client("lambda")
+            answer = client.invoke(FunctionName=self.outputs["WavesFunction"], Payload=b"{}")
+            assert "FunctionError" not in answer, answer["Payload"].read()
+            wave = Waves(self.deployment.store).get(wave_id)
+            assert wave is not None
+            return wave if wave.state not in (WaveState.RUNNING, WaveState.GOING_BACK) else None
+
+        return eventually(find, seconds)
 
     def age(self, tenant_id: str, *, minutes: int) -> None:
         """Let a tenant's requests have been admitted, and have begun if they have, some minutes earlier."""

@@ -80,7 +80,12 @@ def test_every_command_shows_hostile_text_as_text(
         ],
         "algorithm list": [()],
         "algorithm show": [("odd",), (HOSTILE,)],
-        "algorithm rollout": [("linear", "--share", "100", "--margin", "0"), (HOSTILE,)],
+        "wave start": [("linear", "--stage", "100", "--margin", "0"), (HOSTILE,), ("linear", "--tag", HOSTILE)],
+        "wave list": [()],
+        "wave show": [(HOSTILE,)],
+        "wave pause": [(HOSTILE, "--reason", HOSTILE)],
+        "wave resume": [(HOSTILE,)],
+        "wave back": [(HOSTILE,), (HOSTILE, "--yes")],
         "algorithm remove": [("odd",), (HOSTILE,)],
         "check": [
             (str(data), "--tenant", "hostile"),

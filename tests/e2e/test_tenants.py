@@ -18,6 +18,7 @@ from tests.e2e.conftest import Harness, eventually
 from trainyard.domain.executions import month_of
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import RoleState, TenantState
+from trainyard.domain.waves import WaveState
 
 WINE = data.bundled("wine")
 CREATE = ("Record", "Storage", "Role", "ModelGroup", "Schedule", "Limits", "Activate")
@@ -540,15 +541,16 @@ def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
 
 
 def _rolls_out_another_version(harness: Harness, tmp_path: Path, capsys: Capture) -> None:
-    """Roll out a version whose scripts are the same: it trains, keeps the tenant's settings, and is as good."""
+    """Bring a version whose scripts are the same in a wave: it trains, keeps the settings, and is as good."""
     file, scripts = tmp_path / "neighbours-2.yaml", tmp_path / "scripts"
     file.write_text(NEIGHBOURS.replace("name: neighbours", "name: neighbours@2"), encoding="utf-8")
     assert harness.run("algorithm", "register", str(file), "--scripts", str(scripts)) == 0
-    assert harness.run("algorithm", "rollout", "neighbours@2", "--share", "100", "--yes") == 0
-    assert "1 tenant moved: knn" in capsys.readouterr().out
+    capsys.readouterr()
+    assert harness.run("--json", "wave", "start", "neighbours@2", "--stage", "100", "--yes") == 0
+    wave = json.loads(capsys.readouterr().out)["wave"]["wave_id"]
+    assert harness.carried_on(wave, 90).state is WaveState.DONE
     settings = harness.deployment.tenant("knn").settings
     assert (settings.algorithm, dict(settings.hyperparameters)) == ("neighbours@2", {"neighbours": 3})
-    harness.drop("knn", "incoming/wine/wine.csv", WINE + b"\n")
     (after,) = (request for request in harness.ended("knn", 3) if request.algorithm == "neighbours@2")
     assert after.state is State.SUCCEEDED, after.reason
     parameters = harness.cloud.client("sagemaker").list_pipeline_parameters_for_execution(
@@ -556,9 +558,14 @@ def _rolls_out_another_version(harness: Harness, tmp_path: Path, capsys: Capture
     )["PipelineParameters"]
     assert {"Name": "Algorithm", "Value": "neighbours"} in parameters
     capsys.readouterr()
-    assert harness.run("--json", "algorithm", "rollout", "neighbours@2") == 0
-    (comparison,) = json.loads(capsys.readouterr().out)["comparisons"]
-    assert (comparison["verdict"], comparison["instead_of"]) == ("as good", "neighbours")
+    assert harness.run("--json", "wave", "show", wave) == 0
+    (member,) = json.loads(capsys.readouterr().out)["members"]
+    (judged,) = member["judged"]
+    assert (judged["verdict"], judged["request_id"], member["before"][""]) == (
+        "as good",
+        after.request_id,
+        "neighbours",
+    )
 
 
 # --- delete ------------------------------------------------------------------------------------------------------

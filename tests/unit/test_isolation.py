@@ -881,6 +881,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "OperationsFunction": ({"write the ledger", "write the policy"}, set()),
     "UsersFunction": ({"make operators"}, set()),
     "BulkFunction": (set(), set()),
+    "WavesFunction": (set(), set()),
     "JournalFunction": (set(), set()),
     "ConsoleFunction": (set(), set()),
     "BillingFunction": (set(), set()),

@@ -69,7 +69,6 @@ class Fleet(Harness):
             store=self.store,
             waves=self.waves,
             tenants=self.records,
-            policies=policies,
             requests=self.scheduler.tables.requests,
             updates=self,
             retrainings=self.retrainings,
@@ -455,7 +454,7 @@ def test_an_operator_who_changes_a_wave_just_now_is_heard() -> None:
     changed = fleet.commands.pause(wave.wave_id, "stop")
     with pytest.raises(Conflict):
         fleet.waves.change(wave)
-    advanced = Advanced(wave=wave)
+    advanced = Advanced(wave=wave, before=wave.state)
     with pytest.raises(Conflict):
         fleet.advance._begin(wave, fleet.owner("t000"), NOW, advanced)
     assert fleet.on() == set()

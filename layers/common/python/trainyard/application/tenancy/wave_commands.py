@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.waves import UNFINISHED, Wave, WaveState, check_stages, share_of, to_move, users_of
 from trainyard.persistence.policies import Policies
@@ -78,7 +78,7 @@ class WaveCommands:
         self.waves.add(wave)
 
     def pause(self, wave_id: str, why: str) -> Wave:
-        """Let no more tenants be moved. Idempotent; raises Refused, and Conflict where it has just changed."""
+        """Let no more tenants be moved. Idempotent; raises Refused, also where it has changed just now."""
         wave = self.known(wave_id)
         if wave.state is WaveState.PAUSED:
             return wave
@@ -113,7 +113,10 @@ class WaveCommands:
         if wave.state not in states:
             raise Refused(f"wave {wave.wave_id} is {wave.state}: it cannot be changed so")
         changed = replace(wave, **changes)  # type: ignore[arg-type]
-        return self.waves.reopen(changed) if wave.state not in UNFINISHED else self.waves.change(changed)
+        try:
+            return self.waves.reopen(changed) if wave.state not in UNFINISHED else self.waves.change(changed)
+        except Conflict as conflict:
+            raise Refused(f"wave {wave.wave_id} has changed just now: look at it, and try again") from conflict
 
 
 def _whose(wave: Wave) -> str:

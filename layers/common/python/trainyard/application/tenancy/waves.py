@@ -35,7 +35,6 @@ from trainyard.domain.waves import (
 )
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
-from trainyard.persistence.policies import Policies
 from trainyard.persistence.run_history import pasts_of
 from trainyard.persistence.store import Store
 from trainyard.persistence.waves import Waves
@@ -49,8 +48,6 @@ TRIES_MAX = 3
 TRIED_AGAIN_AFTER = timedelta(minutes=15)
 """A run that changes settings has ended by then."""
 REASON_MAX = 500
-SPREAD = timedelta(minutes=15)
-"""Over which the trainings of a stage are asked for."""
 
 
 class TenantUpdates(Protocol):
@@ -77,6 +74,8 @@ class Advanced:
     """What one run has done for a wave."""
 
     wave: Wave
+    before: WaveState
+    """The state that it had."""
     changed: list[str] = field(default_factory=list)
     """Tenants whose settings it began to change."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -89,7 +88,6 @@ class WaveAdvance:
     store: Store
     waves: Waves
     tenants: TenantDirectory
-    policies: Policies
     requests: RecentRequests
     updates: TenantUpdates
     retrainings: Retrainings
@@ -101,7 +99,7 @@ class WaveAdvance:
         return [self._advance(wave, now, out_of_time) for wave in self.waves.unfinished()]
 
     def _advance(self, wave: Wave, now: datetime, out_of_time: Callable[[], bool]) -> Advanced:
-        advanced = Advanced(wave=wave)
+        advanced = Advanced(wave=wave, before=wave.state)
         if wave.state is WaveState.PAUSED:
             return advanced
         members = {member.tenant_id: member for member in self.waves.members(wave.wave_id)}
@@ -230,7 +228,7 @@ class WaveAdvance:
             for data_set in data_sets
         ]
         if asked:
-            self.retrainings.ask(asked, spread=SPREAD)
+            self.retrainings.ask(asked)  # a run moves no more than CHANGED_AT_ONCE, which spreads them enough
 
     def _judged(self, wave: Wave, member: Member, tenant: Tenant) -> Member:
         """Judge those of a tenant's data sets that have trained; those that were given another algorithm since do

@@ -67,6 +67,7 @@ from trainyard.entrypoints.bootstrap.tenancy import (
     pooled_role_idle_days,
     pooled_roles,
     tenant_changes,
+    wave_advance,
 )
 
 __all__ = [
@@ -130,4 +131,5 @@ __all__ = [
     "uploads",
     "usage",
     "waiting_receipts",
+    "wave_advance",
 ]

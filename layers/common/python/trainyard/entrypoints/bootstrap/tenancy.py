@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainyard.application.tenancy.onboarding import Onboarding
     from trainyard.application.tenancy.roles import PooledRoles
     from trainyard.application.tenancy.tenants import TenantChanges
+    from trainyard.application.tenancy.waves import WaveAdvance
 
 
 TENANT_SETTINGS = (
@@ -74,6 +75,40 @@ def tenant_changes() -> TenantChanges:
         ),
         with_limits=lambda text, tenant_id, limits: with_entry(text, "tenants", tenant_id, limits),
         limits_in=lambda text, tenant_id: entry_of(text, "tenants", tenant_id),
+    )
+
+
+@cache
+def wave_advance() -> WaveAdvance:
+    from trainyard.adapters.aws.machines import StepFunctionsTenantUpdates
+    from trainyard.adapters.aws.queues import SqsRetrainings
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.tenancy.waves import WaveAdvance
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+    from trainyard.persistence.waves import Waves
+
+    settings = Settings.from_env(
+        "account_id",
+        "scheduler_table",
+        "requests_table",
+        "record_table",
+        "tenants_table",
+        "uploads_queue_url",
+        "update_tenant_machine_arn",
+    )
+    store = store_of(settings)
+    return WaveAdvance(
+        account_id=settings.account_id,
+        store=store,
+        waves=Waves(store),
+        tenants=DynamoTenants(tenants_table=settings.tenants_table),
+        requests=scheduler_of(settings).tables.requests,
+        updates=StepFunctionsTenantUpdates(machine_arn=settings.update_tenant_machine_arn),
+        retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
     )
 
 
