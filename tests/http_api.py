@@ -40,7 +40,9 @@ from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.scheduling.policy_changes import JobLimits, PolicyChanges
 from trainyard.application.serving.deployed_models import DeployedModels
 from trainyard.application.serving.ports import ModelPackage
+from trainyard.application.tenancy.wave_commands import WaveCommands
 from trainyard.domain.admission import decide
+from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.api_keys import ApiKey
 from trainyard.domain.bulk_actions import BulkAction, BulkKind
 from trainyard.domain.dead_letters import Letter
@@ -52,6 +54,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.principals import Role
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.domain.waves import Judged, Member, MemberState, Verdict, Wave, WaveState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.api_keys import StoredKeys
@@ -65,6 +68,7 @@ from trainyard.persistence.journal import Journal
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
 from trainyard.persistence.transactions import read_items
+from trainyard.persistence.waves import Waves
 
 LIMITS = policy(
     tier(
@@ -74,6 +78,7 @@ LIMITS = policy(
         instances=(choice(10), choice(100, training="ml.m5.xlarge")),
     ),
     quiet_period=timedelta(0),
+    algorithms={"linear@2": Algorithm(name="linear@2")},
 )
 
 
@@ -337,6 +342,9 @@ class Api:
             clock=lambda: NOW,
             pause=self.waited.append,
         )
+        self.wave_commands = WaveCommands(
+            policies=self.service.policies, tenants=self.tenants, waves=Waves(self.store)
+        )
         self.key_users = MemoryKeyUsers()
         self.api_keys = ApiKeys(keys=StoredKeys(self.store), users=self.key_users)
         self.promotions = MemoryPromotionRuns()
@@ -381,6 +389,7 @@ class Api:
             ),
             "dead_letter_office": lambda: DeadLetterOffice(queues=lambda: list(self.dead_letters)),
             "bulk_selections": lambda: selections,
+            "wave_commands": lambda: self.wave_commands,
             "bulk_requests": lambda: BulkRequests(
                 actions=BulkActions(self.store), starts=self.bulk_starts, keys=keys, pause=self.waited.append
             ),
@@ -494,6 +503,30 @@ class Api:
         )
         self.api_keys.keys.add(key)
         return key
+
+    def wave(self, wave_id: str, **changes: Any) -> Wave:
+        """Store a wave that runs, of one tenant."""
+        values: dict[str, Any] = {"version": "linear@2", "state": WaveState.RUNNING, "begun_by": "operator s"}
+        wave = Wave(wave_id=wave_id, begun_at=NOW, stage_since=NOW, **values | changes)
+        waves = self.wave_commands.waves
+        waves.add(wave)
+        before = {"": "linear"}
+        judged = Judged(data_set="churn", verdict=Verdict.WORSE, request_id="1", metric="r2", gain=-0.3)
+        members = (
+            Member(tenant_id="acme", stage=0, state=MemberState.MOVED, since=NOW, before=before),
+            Member(
+                tenant_id="acme1",
+                stage=0,
+                state=MemberState.MOVED,
+                since=NOW,
+                before=before,
+                data_sets=("churn",),
+                judged=(judged,),
+            ),
+        )
+        for member in members:
+            waves.put_member(wave, member)
+        return wave
 
     def bulk_action(
         self, owner: str, request_ids: Sequence[str], kind: BulkKind = BulkKind.CANCEL, **changes: Any

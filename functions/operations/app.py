@@ -8,11 +8,11 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.entrypoints.api import dead_letters, service, service_bulk_actions
+from trainyard.entrypoints.api import dead_letters, service, service_bulk_actions, waves
 from trainyard.entrypoints.api.calls import logger
 from trainyard.entrypoints.api.http import resolver_of, respond
 
-app = resolver_of(service.router, service_bulk_actions.router, dead_letters.router)
+app = resolver_of(service.router, service_bulk_actions.router, dead_letters.router, waves.router)
 
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)

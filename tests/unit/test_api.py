@@ -228,7 +228,7 @@ def test_the_description_of_the_api_is_the_one_that_the_routes_make() -> None:
 def test_algorithms_are_described_with_what_they_cost_in_the_tenants_tier(api: Api) -> None:
     status, described = api.get("/v1/tenants/acme/algorithms")
     assert (status, described["tier"]) == (200, "basic")
-    assert [each["name"] for each in described["items"]] == ["gradient-boosting", "linear"]
+    assert [each["name"] for each in described["items"]] == ["gradient-boosting", "linear", "linear@2"]
     boosting = described["items"][0]
     assert boosting["hyperparameters"][0] == {
         "name": "max_iter",

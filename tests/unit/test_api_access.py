@@ -25,6 +25,7 @@ IMPOSSIBLE = ("retry", "cancel", "logs")
 TENANTS = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
 SERVICE_ACTION = "f" * 32
 """The id of a bulk action of the service."""
+WAVE = "20261130-060000-a1b2c3"
 OF_SERVICE = {
     "/v1/service": "",
     "/v1/service/queue": "?limit=5",
@@ -41,6 +42,8 @@ OF_SERVICE = {
     f"/v1/service/requests/{1:032x}/passes": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
+    "/v1/service/waves": "?limit=5",
+    f"/v1/service/waves/{WAVE}": "?limit=5",
     "/v1/service/dead-letters": "",
     "/v1/service/dead-letters/trainyard-status-dlq": "?reason=x&limit=5",
 }
@@ -53,6 +56,10 @@ CHANGES_OF_SERVICE = (
     f"/v1/service/requests/{1:032x}/expedite",
     "/v1/service/bulk-actions",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort",
+    "/v1/service/waves",
+    f"/v1/service/waves/{WAVE}/pause",
+    f"/v1/service/waves/{WAVE}/resume",
+    f"/v1/service/waves/{WAVE}/back",
     "/v1/service/dead-letters/trainyard-status-dlq/redrive",
     "/v1/service/dead-letters/trainyard-status-dlq/drop",
 )
@@ -77,6 +84,10 @@ BODIES: dict[str, Any] = {
     "/v1/service/requests/{request_id}/expedite": {"reason": "x"},
     "/v1/service/bulk-actions": {"action": "cancel", "state": "QUEUED"},
     f"/v1/service/bulk-actions/{SERVICE_ACTION}/abort": None,
+    "/v1/service/waves": {"version": "linear@2", "dry_run": True},
+    f"/v1/service/waves/{WAVE}/pause": {},
+    f"/v1/service/waves/{WAVE}/resume": {"anyway": True},
+    f"/v1/service/waves/{WAVE}/back": {"reason": "it is slow"},
     "/v1/service/dead-letters/trainyard-status-dlq/redrive": {},
     "/v1/service/dead-letters/trainyard-status-dlq/drop": {"all": True},
     "/v1/service/dead-letters/{queue}/redrive": {},
@@ -96,6 +107,7 @@ PATTERNS = {
     "/0$": "/{version}",
     SERVICE_ACTION: "{action_id}",
     "trainyard-status-dlq": "{queue}",
+    WAVE: "{wave_id}",
 }
 """What paths name → how the description of the API names it."""
 QUERIES = {"/v1/tenants/{tenant_id}/requests/{request_id}/logs": "?step=Train"}
@@ -140,6 +152,7 @@ def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
         "upload_id": upload.upload_id,
         "change_id": change_of(api, tenant_id, number),
         "queue": "trainyard-status-dlq",
+        "wave_id": WAVE,
         "data_set": "churn",
         "key_id": api.make_key(tenant_id).key_id,
     }
@@ -210,6 +223,7 @@ def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
 @pytest.mark.parametrize("path", OF_SERVICE)
 def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> None:
     api.bulk_action("_service", ["0" * 32], action_id=SERVICE_ACTION)
+    api.wave(WAVE)
     for number, tenant_id in enumerate(("acme", "acme1"), start=1):
         things_of(api, tenant_id, number)
     for group in GROUPS:
@@ -223,6 +237,7 @@ def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> 
 @pytest.mark.parametrize("path", CHANGES_OF_SERVICE)
 def test_only_operators_change_what_concerns_several_tenants(api: Api, path: str) -> None:
     api.bulk_action("_service", ["0" * 32], action_id=SERVICE_ACTION)
+    api.wave(WAVE)
     api.enlist(1)
     for group in GROUPS:
         before = dict(api.store.items)

@@ -28,6 +28,7 @@ from trainyard.entrypoints.bootstrap.api import (
     stored_keys,
     trainings,
     uploads,
+    wave_commands,
 )
 from trainyard.entrypoints.bootstrap.billing import (
     inference_booking,
@@ -132,4 +133,5 @@ __all__ = [
     "usage",
     "waiting_receipts",
     "wave_advance",
+    "wave_commands",
 ]

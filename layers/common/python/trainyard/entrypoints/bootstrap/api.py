@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.policy_changes import PolicyChanges
     from trainyard.application.scheduling.stop import Stop
     from trainyard.application.serving.deployed_models import DeployedModels
+    from trainyard.application.tenancy.wave_commands import WaveCommands
     from trainyard.domain.tenants import Tenant
     from trainyard.persistence.api_keys import StoredKeys
     from trainyard.persistence.call_limits import CallLimits
@@ -142,6 +143,15 @@ def pauses() -> Pauses:
     return Pauses(
         policies=policies_of(settings), tenants=tenants(), scheduler=scheduler_of(settings), bell=bell_of(settings)
     )
+
+
+@cache
+def wave_commands() -> WaveCommands:
+    from trainyard.application.tenancy.wave_commands import WaveCommands
+    from trainyard.persistence.waves import Waves
+
+    settings = Settings.from_env("scheduler_table", "record_table", "tenants_table")
+    return WaveCommands(policies=policies_of(settings), tenants=tenants(), waves=Waves(store_of(settings)))
 
 
 @cache
