@@ -25,6 +25,7 @@ from trainyard.domain.requests import Outcome, Overrides, Request, State
 from trainyard.domain.retraining import Trigger
 from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord, with_trigger
 from trainyard.domain.tenants import Tenant
+from trainyard.domain.waves import Judged, Member, MemberState, Verdict, WaveState
 from trainyard.persistence.retraining_records import put_record, record_key
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
@@ -45,6 +46,7 @@ OF_SERVICE = {
     "failures": "Failures",
     "deployments": "Deployments",
     "tenants": "Tenants",
+    "waves": "Waves",
     "costs": "All costs",
     "dead-letters": "Dead letters",
     "policy": "Policy",
@@ -634,7 +636,7 @@ def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server
                 "/t/acme/keys",
             ),
         ),
-        ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters", "/deployments")),
+        ("viewers", ("/overview", "/t/acme/requests", "/costs", "/dead-letters", "/deployments", "/waves")),
     ):
         server.group = group
         for path in paths:
@@ -642,7 +644,7 @@ def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server
                 visit.page.goto(f"{server.address}/console#{path}")
                 expect(visit.page.locator(".live")).to_contain_text("Updated")
                 offered = visit.page.locator("main button:visible").all_inner_texts()
-                harmless = {"Pause updates", "Get the files", "Show more", "Show", "Download the statement", ""}
+                harmless = {"Pause updates", "Get the files", "Show more", "Show", "Tenants", "Download the statement", ""}
                 assert set(offered) <= harmless, (group, path)
 
 
@@ -671,6 +673,47 @@ def test_an_operator_expedites_a_waiting_request(browser: Browser, server: Conso
         expect(visit.page.locator("main")).to_contain_text("an audit at <b>noon</b>")
     (expedited,) = server.api.service.scheduler.tables.ledger.read().expedited
     assert (expedited.request_id, expedited.why) == (waiting, "an audit at <b>noon</b>")
+
+
+def test_an_operator_begins_a_wave_follows_it_and_sends_it_back(browser: Browser, server: ConsoleServer) -> None:
+    waves = server.api.wave_commands.waves
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go("/waves", "Waves")
+        visit.page.get_by_label("Version").fill("linear@2")
+        visit.page.get_by_role("button", name="Show whom it would move").click()
+        dialog = visit.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("1 %: 1 tenant")
+        assert waves.unfinished() == [], "it was only asked about"
+        dialog.get_by_role("button", name="Begin the wave").click()
+        expect(visit.page.get_by_role("status")).to_contain_text("The wave has begun")
+        (wave,) = waves.unfinished()
+        waves.put_member(wave, replace(worse_of("acme1"), reason=HOSTILE))
+        visit.page.get_by_role("button", name="Tenants: linear@2").click()
+        members = visit.page.get_by_role("table", name="Tenants of the wave")
+        expect(members).to_contain_text("worse")
+        expect(members).to_contain_text("−0.300")
+        visit.page.get_by_role("button", name="Pause: linear@2").click()
+        visit.page.get_by_role("dialog").get_by_label("Reason").fill("a look at <b>acme1</b>")
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("main")).to_contain_text("a look at <b>acme1</b>")
+        visit.page.get_by_role("button", name="Go back: linear@2").click()
+        visit.page.get_by_role("dialog").get_by_role("button", name="Go back", exact=True).last.click()
+        expect(visit.page.get_by_role("status")).to_contain_text("going back")
+        assert waves.unfinished()[0].state is WaveState.GOING_BACK
+        assert visit.overflow() == 0
+
+
+def worse_of(tenant_id: str) -> Member:
+    judged = Judged(data_set="churn", verdict=Verdict.WORSE, request_id="1", metric="r2", gain=-0.3)
+    return Member(
+        tenant_id=tenant_id,
+        stage=0,
+        state=MemberState.MOVED,
+        since=NOW,
+        before={"": "linear"},
+        data_sets=("churn",),
+        judged=(judged,),
+    )
 
 
 def test_many_tenants_are_shown_in_pages(browser: Browser, server: ConsoleServer) -> None:
@@ -713,6 +756,7 @@ def test_axe_finds_nothing(browser: Browser, server: ConsoleServer, theme: str) 
     api.deploy(2, live=1, canary=2, canary_percent=10, waiting=3)
     api.make_key()
     ran = run_of(api, 60)
+    api.wave("20261130-060000-a1b2c3", reason="2 of 9 data sets failed or got worse", tag="pilot")
     api.dead_letters[0].letters = [Letter("1", "r", "{}", "no tenant 'a'", recent(5))]
     paths: dict[str, Any] = {f"/{name}": heading for name, heading in OF_SERVICE.items()}
     paths |= {f"/t/acme/{name}": heading for name, heading in OF_TENANT.items()}

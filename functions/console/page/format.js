@@ -104,7 +104,7 @@ export function lastMonths() {
   return Array.from({ length: MONTHS }, (_, months) => back(months));
 }
 
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 /** Return how a model stands beside the one before, as a figure; null for the first one. */
 export function besideBefore({ gain, segment_gain: segment, not_compared: why }) {

@@ -17,6 +17,7 @@ const OF_SERVICE = {
   failures: ["Failures", () => import("./views/failures.js")],
   deployments: ["Deployments", () => import("./views/deployments.js")],
   tenants: ["Tenants", () => import("./views/tenants.js")],
+  waves: ["Waves", () => import("./views/waves.js")],
   costs: ["All costs", () => import("./views/service_costs.js")],
   "dead-letters": ["Dead letters", () => import("./views/dead_letters.js")],
   policy: ["Policy", () => import("./views/policy.js")],
