@@ -235,6 +235,7 @@ def _parameters(rehearsal: Rehearsal, store: "_FolderS3") -> dict[str, str]:
         "StatisticsUri": f"{STORE}/code/steps/{NO_STATISTICS}",
         "ChampionUri": f"{STORE}/code/steps/{NO_CHAMPION}",
         "Challenge": "none:",
+        "WarmStart": "no",
         "DriftRules": "train:train:100:",
         "ModelOutputUri": f"{STORE}/models",
         "ReportOutputUri": f"{STORE}/reports",

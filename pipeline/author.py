@@ -69,6 +69,7 @@ STRINGS = (
     "DriftRules",
     "ChampionUri",
     "Challenge",
+    "WarmStart",
 )
 DEFAULTS = {
     "Split": "auto",
@@ -76,6 +77,7 @@ DEFAULTS = {
     "DriftRules": "refuse:train:30:",
     "ChampionUri": "${CodeUri}/steps/no_champion.json",
     "Challenge": "none:",
+    "WarmStart": "no",
 }
 """Of parameters that a dispatcher of an earlier version does not give, while a deployment is under way."""
 
@@ -318,10 +320,13 @@ def training_step(prepared: Any) -> RequestStep:
             "sagemaker_submit_directory": "/opt/ml/input/data/code/sourcedir.tar.gz",
             "algorithm": PARAMETERS["Algorithm"],
             "hyperparameters": PARAMETERS["Hyperparameters"],
+            "warm_start": PARAMETERS["WarmStart"],
         },
         "InputDataConfig": [
             channel("train", prepared),
             channel("code", joined(PARAMETERS["CodeUri"], "sourcedir.tar.gz")),
+            # The live model, with which an estimator may begin; or none, from the folder of the scripts.
+            channel("champion", PARAMETERS["ChampionUri"]),
         ],
         "OutputDataConfig": {
             "S3OutputPath": joined(PARAMETERS["ReportOutputUri"], "training"),

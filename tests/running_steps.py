@@ -58,9 +58,12 @@ class Container:
         before = ("--statistics", str(statistics)) if statistics else ()
         return self._run("preprocess", *paths, *asked, *before, **environment)
 
-    def train(self, algorithm: str = "linear", **chosen: object) -> str:
+    def train(self, algorithm: str = "linear", champion: Path | None = None, **chosen: object) -> str:
+        """Run the second step, begun with the model in a folder if there is one."""
+        asked = {"algorithm": algorithm, "hyperparameters": chosen, "warm_start": "yes" if champion else "no"}
         environment = {
-            "SM_HPS": json.dumps({"algorithm": algorithm, "hyperparameters": chosen}),
+            **({"SM_CHANNEL_CHAMPION": str(champion)} if champion else {}),
+            "SM_HPS": json.dumps(asked),
             "SM_CHANNEL_TRAIN": str(self.root / "train"),
             "SM_MODEL_DIR": str(self.root / "model"),
             "SM_OUTPUT_DIR": str(self.root),

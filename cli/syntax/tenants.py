@@ -75,9 +75,9 @@ SETTINGS = (
         metavar="[NAME:]KEY=VALUE,…",
         help="When data sets train, or the one of a name: enough uploads (files, megabytes, rows, closed_by), "
         "waits (quiet_minutes, delay_max_minutes, interval_minutes, between), what follows from drift "
-        "(on_schema_change, on_shift, shift_percent, critical), and what trains again by itself "
-        "(age_max_days, retry_hours, failed_calls_percent). It replaces the rules before; nothing after NAME: for "
-        "none.",
+        "(on_schema_change, on_shift, shift_percent, critical), what trains again by itself "
+        "(age_max_days, retry_hours, failed_calls_percent), and warm_start. It replaces the rules before; nothing "
+        "after NAME: for none.",
     ),
     option("--tag", multiple=True, metavar="TAG", help='For waves; they replace all before ("" for none).'),
     option(

@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from common import DataError, counted, json_text, run
 from features import encoder
+from warm_start import begin_with, learnt_before
 
 SEED = 20
 SERVED = ("inference.py", "common.py", "tables.py", "schema.py", "numbers_in_text.py", "dates.py")
@@ -73,6 +74,7 @@ def main() -> None:
         weigh_as_chosen(estimator, chosen["class_weight"], target)
     stop_early_if_possible(estimator, counts, len(target))
     encode = encoder(hyperparameters["algorithm"], features, schema["problem"])
+    begun = warm_start(estimator, encode, features, target) if hyperparameters.get("warm_start") == "yes" else None
     try:
         model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
     except InvalidParameterError as error:
@@ -93,6 +95,7 @@ def main() -> None:
             if value != defaults[name].default
         },
         "classes": {} if counts is None else {str(label): int(counts[label]) for label in model.classes_},
+        **({"warm_start": begun} if begun else {}),
         "versions": {module.__name__: module.__version__ for module in (sklearn, pd, np)},
     }
     (model_dir / "training.json").write_text(json_text(training), encoding="utf-8")
@@ -115,6 +118,20 @@ def weigh_rare_classes(estimator: Any, counts: pd.Series | None) -> None:
     if counts.min() < WEIGHTED_BELOW * counts.max():
         estimator.set_params(class_weight="balanced")
         print("the rarest class has few rows, so each class has the same weight")
+
+
+def warm_start(estimator: Any, encode: Any, features: pd.DataFrame, target: pd.Series) -> str:
+    """Let an estimator that can begin with what the live model has learnt; return how, or why it does not."""
+    folder = os.environ.get("SM_CHANNEL_CHAMPION")
+    if not isinstance(estimator, LogisticRegression):
+        begun = f"{type(estimator).__name__} cannot begin with another model"
+    elif folder is None or isinstance(learnt := learnt_before(Path(folder)), str):
+        begun = "there is no model to begin with" if folder is None else learnt
+    else:
+        names = [str(name) for name in encode.fit(features, target).get_feature_names_out()]
+        begun = begin_with(estimator, learnt, sorted(target.unique().tolist()), names)
+    print(f"warm start: {begun}")
+    return begun
 
 
 def weigh_as_chosen(estimator: Any, weights: dict[str, float], target: pd.Series) -> None:

@@ -198,7 +198,7 @@ class Harness:
     def requests(self, tenant_id: str) -> list[Request]:
         return self.deployment.scheduler.tables.requests.of_tenant(tenant_id)
 
-    def ended(self, tenant_id: str, count: int = 1, seconds: float = 60) -> list[Request]:
+    def ended(self, tenant_id: str, count: int = 1, seconds: float = 150) -> list[Request]:
         """Wait until a tenant has `count` requests and all have ended."""
 
         def found() -> list[Request] | None:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.running_steps import Container
+from local.sagemaker.interpreter import interpreter
+from tests.running_steps import STEPS, Container
 from tests.unit.test_reading import csv, customers, homes
 
 
@@ -203,3 +205,58 @@ def test_what_the_archive_brings_replaces_no_script_of_the_step(container: Conta
     answer = challenged(container, csv(customers(400)), before)
     assert answer["champion"] == 0.5
     assert np.isclose(answer["gain"], answer["challenger"] - 0.5, atol=1e-3)
+
+
+# --- warm start --------------------------------------------------------------------------------------------------
+
+
+def begun(container: Container, champion: Path, algorithm: str = "linear") -> tuple[str, int]:
+    """Train from a champion; return how it began, and how many iterations it took."""
+    assert container.train(algorithm, champion) == ""
+    training = json.loads((container.root / "model/training.json").read_text())
+    return str(training["warm_start"]), container.said.count("fitted")
+
+
+def iterations(container: Container) -> int:
+    """Return how many iterations the estimator of the last training took."""
+    code = "import joblib, sys; print(joblib.load(sys.argv[1]).named_steps['estimate'].n_iter_.max())"
+    program = [interpreter(), "-c", code, str(container.root / "model/model.joblib")]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(STEPS)})
+    return int(done.stdout)
+
+
+def test_a_linear_classifier_that_begins_with_the_live_model_ends_at_the_same_one_sooner(
+    container: Container, before: Path
+) -> None:
+    assert container.preprocess(("data.csv", csv(customers(420)))) == ""
+    assert container.train("linear") == ""
+    cold, quality = iterations(container), container.evaluate()["quality"]["value"]
+    how, _ = begun(container, before)
+    assert how.startswith("begun with 5 of 5 coefficients")
+    assert iterations(container) < cold
+    assert abs(container.evaluate()["quality"]["value"] - quality) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "algorithm", "why"),
+    [
+        (lambda folder: folder, "gradient-boosting", "cannot begin with another model"),
+        (lambda folder: archived(folder.parent / "odd", readme="x"), "linear", "is not a linear classifier"),
+        (lambda folder: folder.parent / "none", "linear", "there is no model to begin with"),
+    ],
+)
+def test_a_training_goes_on_without_a_model_that_it_can_begin_with(
+    container: Container, before: Path, make: Any, algorithm: str, why: str
+) -> None:
+    assert container.preprocess(("data.csv", csv(customers(400)))) == ""
+    assert why in begun(container, make(before), algorithm)[0]
+    assert container.evaluate()["quality"]["value"] > 0.5
+
+
+def test_other_classes_and_other_columns_are_not_mixed_up(container: Container, before: Path) -> None:
+    more = customers(400).assign(age=range(400)).drop(columns="fee")
+    assert container.preprocess(("data.csv", csv(more))) == ""
+    assert begun(container, before)[0] == "begun with 4 of 5 coefficients of the model before"
+    other = customers(400).assign(churned=lambda table: table["churned"].map({"yes": "left", "no": "stayed"}))
+    assert container.preprocess(("data.csv", csv(other))) == ""
+    assert begun(container, before)[0] == "the classes are others than before"

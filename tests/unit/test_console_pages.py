@@ -644,7 +644,15 @@ def test_who_only_reads_is_offered_nothing_that_changes(browser: Browser, server
                 visit.page.goto(f"{server.address}/console#{path}")
                 expect(visit.page.locator(".live")).to_contain_text("Updated")
                 offered = visit.page.locator("main button:visible").all_inner_texts()
-                harmless = {"Pause updates", "Get the files", "Show more", "Show", "Tenants", "Download the statement", ""}
+                harmless = {
+                    "Pause updates",
+                    "Get the files",
+                    "Show more",
+                    "Show",
+                    "Tenants",
+                    "Download the statement",
+                    "",
+                }
                 assert set(offered) <= harmless, (group, path)
 
 

@@ -228,6 +228,7 @@ EVERY_RULE = RetrainingSettings(
     age_max_days=7,
     retry_hours=8,
     failed_calls_percent=10,
+    warm_start=True,
     on_schema_change=OnDrift.TRAIN,
     on_shift=OnDrift.REFUSE,
     shift_percent=9,

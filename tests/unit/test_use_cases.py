@@ -395,6 +395,7 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "StatisticsUri": "s3://code/code/1/steps/no_statistics.json",
         "ChampionUri": "s3://code/code/1/steps/no_champion.json",
         "Challenge": "none:",
+        "WarmStart": "no",
         "DriftRules": "refuse:train:30:",
         "ModelOutputUri": f"{root}models/set-1/{request_id}",
         "ReportOutputUri": f"{root}reports/set-1/{request_id}",

@@ -79,6 +79,10 @@ class RetrainingValues(BaseModel):
         int | None, Field(ge=1, le=99, description="Train again when the live version fails more of its calls")
     ] = None
 
+    warm_start: Annotated[
+        bool | None, Field(description="Begin with what the live model has learnt, where the estimator can")
+    ] = None
+
     @field_validator("between")
     @classmethod
     def _is_time_of_day(cls, between: str | None) -> str | None:

@@ -165,6 +165,7 @@ def pipeline_parameters(
         "StatisticsUri": statistics_uri or f"{defaults.code_uri}/steps/{NO_STATISTICS}",
         "ChampionUri": champion_uri if champion_is_there else f"{defaults.code_uri}/steps/{NO_CHAMPION}",
         "Challenge": f"{champion or 'none'}:{settings.serving.compare_by}",
+        "WarmStart": "yes" if settings.retraining.warm_start else "no",
         "DriftRules": _drift_rules(settings.retraining, accepts_drift=request.accepts_drift),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }

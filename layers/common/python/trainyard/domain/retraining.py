@@ -96,6 +96,8 @@ class RetrainingSettings:
     """Train again so long after a training failed for a cause that was not the tenant's."""
     failed_calls_percent: int = 0
     """Train again when the live version fails a larger share of its calls."""
+    warm_start: bool = False
+    """Whether a training begins with what the live model has learnt, where its estimator can."""
 
     @property
     def collects(self) -> bool:

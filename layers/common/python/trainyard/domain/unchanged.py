@@ -21,6 +21,7 @@ def settings_digest(settings: TrainingSettings, algorithm: Algorithm) -> str:
             *(algorithm.name, algorithm.code_uri, algorithm.training_image_uri, algorithm.processing_image_uri),
             algorithm.quality_metric,
             sorted(algorithm.chosen(dict(settings.hyperparameters)).items()),
+            *(["warm start"] if settings.retraining.warm_start else []),
         ]
     )
 
