@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli.region import settle_region
 from cli.text import say
 from local.cloud import Cloud
-from smoke import deployed, guarding, http_api, leaving, operating, preflight, serving, training
+from smoke import deployed, guarding, http_api, leaving, operating, preflight, retraining, serving, training
 from smoke.place import HEALTHY, ALocalCloud, AnAccount, Place, Suite, status_of
 from smoke.steps import Step, run_steps
 from trainyard.adapters.aws import clients
@@ -35,6 +35,7 @@ SUITE: Sequence[Step[Suite]] = (
     *deployed.STEPS,
     *training.STEPS,
     *operating.STEPS,
+    *retraining.STEPS,
     *guarding.STEPS,
     deployed.SECOND_DEPLOYMENT,
     *serving.STEPS,
