@@ -144,7 +144,7 @@ def _rows(wave: Wave, member: Member) -> list[tuple[Any, ...]]:
             each.data_set,
             each.verdict.value,
             None if each.gain is None else f"{each.gain:+.3f}",
-            each.reason or member.reason,
+            "; ".join(reason for reason in (each.reason, member.reason) if reason),
         )
         for each in member.judged
     ]

@@ -20,11 +20,12 @@ STOPPED = (WaveState.PAUSED, WaveState.GOING_BACK)
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Carry all waves on that have not ended; the event is a timer's, and says nothing."""
-    advanced = bootstrap.wave_advance().run(
+    states = {}
+    for each in bootstrap.wave_advance().run(
         datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
-    )
-    for each in advanced:
+    ):
         wave = each.wave
+        states[wave.wave_id] = wave.state.value
         extra = {
             "wave": wave.wave_id,
             "version": wave.version,
@@ -37,7 +38,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if wave.state is not each.before and wave.state in STOPPED:
             logger.error("wave stopped", extra=extra)
             count("WavesStopped")
+        elif each.failed:
+            logger.warning("wave", extra=extra)
         else:
             logger.info("wave", extra=extra)
-        count("WaveTenantsFailed", len(each.failed))
-    return {"waves": {each.wave.wave_id: each.wave.state.value for each in advanced}}
+        count("WavesHindered", int(bool(each.failed)))
+    return {"waves": states}

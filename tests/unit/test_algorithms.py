@@ -25,7 +25,7 @@ from trainyard.domain.algorithms import (
 )
 from trainyard.domain.arrivals import check_welcome
 from trainyard.domain.errors import Refused
-from trainyard.domain.parameters import algorithm_of, images_of, pipeline_parameters
+from trainyard.domain.parameters import images_of, pipeline_parameters
 from trainyard.domain.tenants import TrainingSettings
 
 SHIPPED = DEPLOYED.read_text(encoding="utf-8")
@@ -189,35 +189,6 @@ def test_another_version_keeps_the_hyperparameters_and_another_algorithm_does_no
     settings = TrainingSettings(algorithm="near", target="y", hyperparameters=(("k", 3),))
     assert changed(settings, {"algorithm": "near@2"}).hyperparameters == (("k", 3),)
     assert changed(settings, {"algorithm": "linear"}).hyperparameters == ()
-
-
-@pytest.mark.parametrize(
-    ("recorded", "present", "trains"),
-    [
-        (Algorithm(name="near"), Algorithm(name="near@2"), "near"),
-        (Algorithm(name="near@2"), Algorithm(name="near@2"), "near@2"),
-        (Algorithm(name="near", training_image_uri="old"), Algorithm(name="near@2"), "near@2"),
-        (Algorithm(name="near", processing_image_uri="old"), Algorithm(name="near@2"), "near@2"),
-        (Algorithm(name="linear"), Algorithm(name="near@2"), "near@2"),
-        (None, Algorithm(name="near@2"), "near@2"),
-    ],
-)
-def test_a_request_trains_with_the_version_that_its_record_names(
-    recorded: Algorithm | None, present: Algorithm, trains: str
-) -> None:
-    offered = policy(algorithms={a.name: a for a in (recorded, present) if a})
-    arrived = request(algorithm=recorded.name if recorded else "near")
-    settings = TrainingSettings(algorithm=present.name, target="y")
-    assert algorithm_of(arrived, settings, offered).name == trains
-
-
-def test_a_version_that_lacks_the_tenants_hyperparameter_does_not_train_it() -> None:
-    k = {"k": Hyperparameter(kind=Kind.INTEGER)}
-    offered = policy(
-        algorithms={"near": Algorithm(name="near"), "near@2": Algorithm(name="near@2", hyperparameters=k)}
-    )
-    settings = TrainingSettings(algorithm="near@2", target="y", hyperparameters=(("k", 3),))
-    assert algorithm_of(request(algorithm="near"), settings, offered).name == "near@2"
 
 
 def test_each_shipped_algorithm_has_examples_of_its_quality() -> None:

@@ -20,7 +20,7 @@ from trainyard.contracts.overrides import OverridesValues
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Malformed
-from trainyard.domain.parameters import algorithm_of, pipeline_parameters
+from trainyard.domain.parameters import pipeline_parameters
 from trainyard.domain.requests import Overrides, State
 
 REQUESTS = "/v1/tenants/acme/requests"
@@ -68,7 +68,7 @@ def test_a_training_may_have_another_algorithm_and_hyperparameters(monkeypatch: 
     tenant = api.tenants.get("acme")
     assert tenant is not None
     settings = tenant.settings_for("churn", enlisted.overrides)
-    algorithm = algorithm_of(enlisted, settings, LIMITS)
+    algorithm = LIMITS.algorithm(settings.algorithm)
     parameters = pipeline_parameters(enlisted, tenant, LIMITS.tiers[0], algorithm, defaults=DEFAULTS)
     assert parameters["Algorithm"] == "linear"
     assert json.loads(parameters["Hyperparameters"]) == {"regularization": 0.5, "max_iter": 1000}

@@ -1,6 +1,6 @@
 """Waves: a version of an algorithm reaches tenants in stages, and is taken back where models get worse."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -12,7 +12,9 @@ from testing.memory_ports import MemoryTenants
 from testing.service import ACCOUNT
 from tests.build import NOW, content, model_version, policy, tenant, tier
 from tests.unit.test_use_cases import Harness
+from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.scheduling.record import StatusEvent, StatusResult
+from trainyard.application.tenancy import waves
 from trainyard.application.tenancy.wave_commands import WaveCommands
 from trainyard.application.tenancy.waves import TRIED_AGAIN_AFTER, TRIES_MAX, Advanced, WaveAdvance
 from trainyard.domain.algorithms import Algorithm
@@ -58,6 +60,9 @@ class Fleet(Harness):
         self.gain: dict[str, float | None] = {}
         """Tenant → by how much its model on the new version is better; None for one that fails."""
         self.updates_fail: dict[str, str] = {}
+        self.updates_last: set[str] = set()
+        """Tenants whose changes of settings go on until somebody carries them out."""
+        self.runs: dict[str, Mapping[str, Any]] = {}
         assert isinstance(self.intake.tenants, MemoryTenants)
         self.records = self.intake.tenants
         self.aliases, self.versions = Aliases(self.store, lambda _: None), ModelVersions(self.store)
@@ -82,10 +87,20 @@ class Fleet(Harness):
     # --- the state machine that changes tenants
 
     def start(self, name: str, payload: Mapping[str, Any]) -> None:
-        changes = payload["tenant"]
+        self.runs[name] = payload["tenant"]
+        if payload["tenant"]["name"] not in {*self.updates_fail, *self.updates_last}:
+            self.carry_out(name)
+
+    def status(self, name: str) -> ChangeStatus | None:
+        tenant_id = self.runs[name]["name"]
+        if tenant_id in self.updates_last:
+            return ChangeStatus(ChangeState.RUNNING, None)
+        failure = self.updates_fail.get(tenant_id)
+        return ChangeStatus(ChangeState.FAILED if failure else ChangeState.DONE, failure)
+
+    def carry_out(self, name: str) -> None:
+        changes = self.runs[name]
         owner = self.owner(changes["name"])
-        if owner.tenant_id in self.updates_fail:
-            return
         settings, data_sets = owner.settings, dict(owner.data_sets)
         if "algorithm" in changes:
             settings = replace(settings, algorithm=changes["algorithm"])
@@ -143,7 +158,7 @@ class Fleet(Harness):
 
     def tick(self, hours: float = 1) -> Advanced | None:
         self.now += timedelta(hours=hours)
-        advanced = self.advance.run(self.now)
+        advanced = list(self.advance.run(self.now))
         return advanced[0] if advanced else None
 
     def run(self, wave: Wave, ticks: int = 60, *, train: bool = True) -> Wave:
@@ -386,7 +401,7 @@ def test_a_tenant_whose_settings_cannot_be_changed_is_left_out() -> None:
     assert fleet.on() == {"t000", "t002", "t003"}
 
 
-def test_a_change_of_settings_is_not_repeated_at_once() -> None:
+def test_a_change_of_settings_is_not_repeated_at_once_nor_while_it_goes_on() -> None:
     fleet = Fleet(1)
     fleet.updates_fail = {"t000": "it takes long"}
     wave = fleet.begin(stages=(100.0,))
@@ -394,6 +409,199 @@ def test_a_change_of_settings_is_not_repeated_at_once() -> None:
     for minutes, tries in ((5, 1), (5, 1), (TRIED_AGAIN_AFTER / timedelta(minutes=1), 2)):
         fleet.tick(minutes / 60)
         assert fleet.members(wave)["t000"].tries == tries
+    fleet.updates_fail, fleet.updates_last = {}, {"t000"}
+    for _ in range(5):
+        fleet.tick()
+    assert fleet.members(wave)["t000"].tries == 2
+
+
+def test_going_back_waits_for_a_change_that_is_under_way() -> None:
+    """Or it would land after the wave has ended, and leave its tenant on the version."""
+    fleet = Fleet(3)
+    fleet.updates_last = {"t000", "t001", "t002"}
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.commands.go_back(wave.wave_id, "stop")
+    assert fleet.run(wave, 5).state is WaveState.GOING_BACK
+    fleet.updates_last = set()
+    for name in list(fleet.runs):
+        fleet.carry_out(name)
+    assert fleet.on() == {"t000", "t001", "t002"}, "the changes that were under way"
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+    assert fleet.on() == set()
+
+
+def test_a_run_that_was_overtaken_moves_nobody_and_overwrites_nothing() -> None:
+    fleet = Fleet(2)
+    wave = fleet.begin(stages=(100.0,))
+    fleet.updates_fail = {"t000": "busy"}
+    fleet.tick()
+    old = fleet.members(wave)["t000"]
+    fleet.updates_fail = {}
+    fleet.commands.go_back(wave.wave_id, "stop")
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+    later = fleet.now + TRIED_AGAIN_AFTER
+    with pytest.raises(Conflict):
+        fleet.advance._go_on(wave, old, later, Advanced(wave=wave, before=wave.state))
+    with pytest.raises(Conflict):
+        fleet.waves.put_member(wave, old)
+    with pytest.raises(Conflict):
+        fleet.waves.put_member(wave, replace(old, revision=0))
+    assert fleet.on() == set()
+    assert fleet.members(wave)["t000"].state is MemberState.BACK
+
+
+def test_what_waits_on_a_version_that_goes_back_trains_on_the_one_before() -> None:
+    """Nothing has changed since the last training on it, so that nothing new is asked for."""
+    fleet = Fleet(3)
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.tick()
+    for sent in fleet.queues.sent:
+        fleet.enlist.enlist(sent, fleet.now)
+    fleet.queues.sent.clear()
+    waiting = [each for each in fleet.requests() if each.state is State.QUEUED]
+    assert {each.algorithm for each in waiting} == {VERSION}
+    fleet.commands.go_back(wave.wave_id, "bad")
+    assert fleet.run(wave, train=False).state is WaveState.ROLLED_BACK
+    fleet.work()
+    for each in waiting:
+        ended = fleet.request(each.request_id)
+        assert ended.state in TERMINAL
+        assert ended.algorithm == BEFORE or ended.state is not State.SUCCEEDED
+
+
+def test_a_training_that_became_part_of_one_that_waited_before_is_judged() -> None:
+    fleet = Fleet(1)
+    fleet.gain = {"t000": -0.3}
+    fleet.now += HOUR
+    fleet.upload_of("t000", 2)
+    for each in fleet.queues.sent:
+        fleet.enlist.enlist(each, fleet.now)
+    fleet.queues.sent.clear()
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.tick()
+    fleet.work()
+    (trained,) = [each for each in fleet.requests() if each.algorithm == VERSION and each.state in TERMINAL]
+    assert trained.arrived_at < fleet.members(wave)["t000"].since
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+
+
+def test_a_request_says_which_version_has_trained_it() -> None:
+    fleet = Fleet(1)
+    fleet.now += HOUR
+    fleet.upload_of("t000", 2)
+    for each in fleet.queues.sent:
+        fleet.enlist.enlist(each, fleet.now)
+    fleet.queues.sent.clear()
+    owner = fleet.owner("t000")
+    fleet.records.put(replace(owner, settings=replace(owner.settings, algorithm=VERSION)))
+    (waiting,) = [each for each in fleet.requests() if each.state is State.QUEUED]
+    assert waiting.algorithm == BEFORE
+    fleet.work()
+    assert fleet.request(waiting.request_id).algorithm == VERSION
+
+
+def test_trainings_of_a_busy_tenant_are_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves, "LOOKED_AT", 2)
+    fleet = Fleet(1)
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.tick()
+    fleet.work(lambda _: False)
+    for number in range(3):
+        other = content("incoming/other/d.csv", bucket="trainyard-t-t000", version_id=f"o{number}")
+        fleet.intake.receive([UploadArrived(account_id=ACCOUNT, content=other)], fleet.now + HOUR)
+    for each in fleet.queues.sent:
+        fleet.enlist.enlist(each, fleet.now + HOUR)
+    fleet.queues.sent.clear()
+    fleet.commands.go_back(wave.wave_id, "bad")
+    assert fleet.run(wave, 5, train=False).state is WaveState.GOING_BACK, "a training on it still runs"
+    assert "has not ended" in fleet.members(wave)["t000"].reason
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+
+
+def test_what_had_the_version_before_stays_in_service() -> None:
+    fleet = Fleet(1)
+    owner = fleet.owner("t000")
+    own = {"churn": replace(owner.settings, algorithm=VERSION), "sales": owner.settings}
+    fleet.records.put(replace(owner, data_sets=own))
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.tick()
+    for number, algorithm in ((1, BEFORE), (2, VERSION)):
+        fleet.versions.put(model_version("r", number, tenant_id="t000", algorithm=algorithm))
+    live = Alias(tenant_id="t000", data_set="churn", live=2, previous=1)
+    fleet.aliases.change("t000", "churn", lambda _: live, fleet.now)
+    fleet.commands.go_back(wave.wave_id, "bad")
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+    assert fleet.aliases.get("t000", "churn").live == 2
+
+
+def test_an_earlier_model_of_the_version_takes_no_place_of_a_later_one() -> None:
+    fleet = Fleet(1)
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.tick()
+    for number in (2, 3):
+        fleet.versions.put(model_version("r", number, tenant_id="t000", algorithm=VERSION))
+    both = Alias(tenant_id="t000", data_set="churn", live=3, previous=2)
+    fleet.aliases.change("t000", "churn", lambda _: both, fleet.now)
+    fleet.commands.go_back(wave.wave_id, "bad")
+    assert fleet.run(wave, 5).state is WaveState.GOING_BACK
+    alias = fleet.aliases.get("t000", "churn")
+    assert (alias.live, alias.previous) == (3, None), "nothing else could answer"
+
+
+def test_settings_that_cannot_be_changed_back_are_told_and_tried_again() -> None:
+    fleet = Fleet(1)
+    wave = fleet.begin(stages=(100.0,))
+    fleet.tick()
+    fleet.updates_fail = {"t000": "neighbours has no hyperparameter 'k'"}
+    fleet.commands.go_back(wave.wave_id, "bad")
+    for _ in range(TRIES_MAX):
+        fleet.tick()
+    advanced = fleet.tick()
+    assert advanced is not None
+    assert "could not be changed back: neighbours has no hyperparameter 'k'" in advanced.failed["t000"]
+    assert "no hyperparameter" in fleet.members(wave)["t000"].reason
+    fleet.updates_fail = {}
+    assert fleet.run(wave).state is WaveState.ROLLED_BACK
+
+
+def test_a_large_wave_goes_back_as_it_came_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves, "CHANGED_AT_ONCE", 3)
+    fleet = Fleet(8)
+    wave = fleet.begin(stages=(100.0,))
+    assert [len(fleet.on()) for _ in range(3) if fleet.tick()] == [3, 6, 8]
+    fleet.commands.go_back(wave.wave_id, "bad")
+    assert [len(fleet.on()) for _ in range(3) if fleet.tick()] == [5, 2, 0]
+
+
+def test_one_failing_wave_does_not_stall_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(2)
+    broken, fine = fleet.begin(stages=(100.0,)), replace(wave_of(), wave_id="z", version="linear@2")
+    fleet.waves.add(fine)
+    members = fleet.waves.members
+
+    def of(_: Waves, wave_id: str) -> Iterator[Member]:
+        if wave_id == broken.wave_id:
+            raise OSError("no")
+        return members(wave_id)
+
+    monkeypatch.setattr(Waves, "members", of)
+    by_id = {each.wave.wave_id: each for each in fleet.advance.run(fleet.now)}
+    assert by_id[broken.wave_id].failed == {"": "OSError: no"}
+    assert by_id["z"].wave.stage == 1, "it has nobody to move"
+
+
+def test_a_stage_whose_tenants_cannot_be_moved_waits_for_somebody() -> None:
+    fleet = Fleet(2)
+    fleet.updates_fail = dict.fromkeys(("t000", "t001"), "no hyperparameter 'k'")
+    ended = fleet.run(fleet.begin(stages=(100.0,)))
+    assert ended.state is WaveState.PAUSED
+    assert ended.reason == "none of its tenants could be moved: it could not be moved: no hyperparameter 'k'"
 
 
 def test_only_tenants_of_a_tier_and_a_tag_are_moved() -> None:
@@ -489,7 +697,7 @@ def test_a_run_out_of_time_goes_on_later() -> None:
     wave = fleet.begin(stages=(100.0,))
     fleet.tick()
     (advanced,) = fleet.advance.run(fleet.now, lambda: True)
-    assert advanced.wave == wave
+    assert advanced.wave.state is WaveState.RUNNING
     assert fleet.run(wave).state is WaveState.DONE
 
 
@@ -530,6 +738,7 @@ GOOD, WORSE, FAILED, NEW = Verdict.AS_GOOD, Verdict.WORSE, Verdict.FAILED, Verdi
         ((GOOD, None), NOW + 72 * HOUR, True, Next.GO_ON),
         ((GOOD, None, None), NOW + 72 * HOUR, True, Next.PAUSE),
         ((NEW, NEW), NOW, True, Next.PAUSE),
+        ((NEW, None), NOW + 72 * HOUR, True, Next.PAUSE),
         ((WORSE,), NOW, False, Next.GO_BACK),
         ((FAILED,), NOW, True, Next.GO_BACK),
         ((*[GOOD] * 9, WORSE), NOW, True, Next.GO_ON),
@@ -546,6 +755,16 @@ def test_how_a_stage_goes_on(
     assert decide(wave_of(), [member_of(*verdicts)], at, is_reached=is_reached).next is following
 
 
+def test_those_that_did_well_before_do_not_hide_a_bad_stage() -> None:
+    before = [member_of(*[GOOD] * 50)]
+    bad = member_of(*[GOOD] * 41, *[WORSE] * 9, stage=1)
+    assert decide(wave_of(stage=1), [*before, bad], NOW, is_reached=True).next is Next.GO_BACK
+    fine = member_of(*[GOOD] * 46, *[WORSE] * 4, stage=1)
+    assert decide(wave_of(stage=1), [*before, fine], NOW, is_reached=True).next is Next.GO_ON
+    early = member_of(*[WORSE] * 30, stage=0)
+    assert decide(wave_of(stage=1), [early, fine], NOW, is_reached=True).next is Next.GO_BACK
+
+
 def test_a_stage_lasts_at_least_as_long_as_it_is_to() -> None:
     wave = wave_of(soak_hours=24)
     assert decide(wave, [member_of(GOOD)], NOW + 23 * HOUR, is_reached=True).next is Next.WAIT
@@ -559,8 +778,12 @@ def test_who_is_waved_on_needs_no_evidence_but_goes_back_all_the_same() -> None:
 
 
 def test_who_is_gone_or_left_out_counts_for_nothing() -> None:
-    for state in (MemberState.GONE, MemberState.LEFT_OUT):
-        assert decide(wave_of(), [member_of(WORSE, state=state)], NOW, is_reached=True).next is Next.GO_ON
+    gone = member_of(WORSE, state=MemberState.GONE)
+    out = member_of(WORSE, state=MemberState.LEFT_OUT, reason="it could not be moved")
+    assert decide(wave_of(), [gone], NOW, is_reached=True).next is Next.GO_ON
+    assert decide(wave_of(), [gone, out, member_of(GOOD)], NOW, is_reached=True).next is Next.GO_ON
+    assert decide(wave_of(), [gone, out], NOW, is_reached=True).next is Next.PAUSE, "nobody was moved"
+    assert decide(wave_of(is_waved_on=True), [gone, out], NOW, is_reached=True).next is Next.GO_ON
     moving = member_of(state=MemberState.MOVING)
     assert decide(wave_of(), [moving], NOW, is_reached=True).next is Next.WAIT
 

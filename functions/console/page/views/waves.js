@@ -184,7 +184,13 @@ function listOf(mayChange) {
 
 function rowsOf(member, wave) {
   const row = { ...member, percent: wave.stages[member.stage], data_set: null, verdict: null };
-  return member.judged.length ? member.judged.map((each) => ({ ...row, ...each, why: each.reason })) : [row];
+  return member.judged.length
+    ? member.judged.map((each) => ({
+        ...row,
+        ...each,
+        reason: [each.reason, member.reason].filter(Boolean).join("; "),
+      }))
+    : [row];
 }
 
 function membersOf(linkOf) {
@@ -207,7 +213,7 @@ function membersOf(linkOf) {
         class: "number",
         cell: (row) => (row.gain === null || !row.verdict ? "–" : signed(row.gain)),
       },
-      { title: "Reason", class: "text", cell: (row) => row.why || row.reason || "–" },
+      { title: "Reason", class: "text", cell: (row) => row.reason || "–" },
     ],
   });
 }

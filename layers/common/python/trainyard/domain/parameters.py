@@ -12,7 +12,7 @@ from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import OnDrift, RetrainingSettings
-from trainyard.domain.tenants import Tenant, TrainingSettings
+from trainyard.domain.tenants import Tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +82,6 @@ def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, 
     algorithms = [policy.catalogue[name] for name in sorted(names) if name in policy.catalogue]
     own = {uri for algorithm in algorithms for uri in algorithm.images}
     return tuple(sorted(own | {defaults.training_image_uri, defaults.processing_image_uri}))
-
-
-def algorithm_of(request: Request, settings: TrainingSettings, policy: Policy) -> Algorithm:
-    """Return the algorithm that a request is trained with: of several versions the one under which it arrived.
-
-    So its record says what trained it, after its tenant was given another version. Where the versions differ in
-    their images, which the tenant's role may pull, or in the hyperparameters that the tenant has set, the tenant's
-    present version trains it. Raises Refused when the catalogue has neither.
-    """
-    present, recorded = policy.algorithm(settings.algorithm), policy.catalogue.get(request.algorithm)
-    if recorded is None or recorded.family != present.family or _images(recorded) != _images(present):
-        return present
-    return recorded if set(dict(settings.hyperparameters)) <= set(recorded.hyperparameters) else present
-
-
-def _images(algorithm: Algorithm) -> tuple[str | None, str | None]:
-    return algorithm.training_image_uri, algorithm.processing_image_uri
 
 
 def pipeline_parameters(

@@ -10,7 +10,7 @@ A tenant's place in the order is a digest of its name, so that a larger share al
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -94,7 +94,14 @@ class Member:
     judged: tuple[Judged, ...] = ()
     tries: int = 0
     """Runs that were to change its settings."""
+    run: str = ""
+    """The name of the last one."""
     reason: str = ""
+    revision: int = 0
+
+    def had_before(self, wave: "Wave", data_set: str) -> bool:
+        """Tell whether a data set had the wave's version before it began."""
+        return self.before.get(data_set, self.before.get("")) == wave.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,14 +221,26 @@ def share_of(wave: Wave, users: Sequence[Tenant], stage: int | None = None) -> l
 # --- judging --------------------------------------------------------------------------------------------------
 
 
-def judge(wave: Wave, data_set: str, requests: Sequence[Request], since: datetime) -> Judged | None:
-    """Judge the version by the requests of one data set, newest first; None while that has to wait.
+def judge(
+    wave: Wave,
+    data_set: str,
+    requests: Sequence[Request],
+    since: datetime,
+    request_of: Callable[[str], Request | None],
+) -> Judged | None:
+    """Judge the version by the requests of one data set that has a model, newest first; None while that has to
+    wait. `request_of` returns one that is not among them.
 
     What failed for AWS's sake, or before the training, does not count. The model before is the one that was judged
     on the same rows; where that is not known, the last one of another version, by its own rows.
     """
     trainings = [each for each in requests if each.kind is RequestKind.TRAINING and each.overrides is None]
-    of_version = [each for each in trainings if each.algorithm == wave.version and each.arrived_at >= since]
+    # By its end: one that waited before, and became part of a later one, has the arrival of the first.
+    of_version = [
+        each
+        for each in trainings
+        if each.algorithm == wave.version and (each.finished_at is None or each.finished_at >= since)
+    ]
     counts = [each for each in of_version if each.state is State.SUCCEEDED or _failed_by_itself(each)]
     if not counts:
         if not of_version or any(each.state not in TERMINAL for each in of_version):
@@ -246,17 +265,19 @@ def judge(wave: Wave, data_set: str, requests: Sequence[Request], since: datetim
     )
     judged = Judged(data_set=data_set, verdict=Verdict.NEW, request_id=mine.request_id)
     if mine.state is State.FAILED:
-        return replace(judged, verdict=Verdict.FAILED if earlier else Verdict.NEW, reason=mine.reason or "")
-    beside = _beside_champion(wave, judged, mine, trainings)
+        return replace(judged, verdict=Verdict.FAILED, reason=mine.reason or "")
+    beside = _beside_champion(wave, judged, mine, request_of)
     return beside or _beside_earlier(wave, judged, mine, earlier)
 
 
-def _beside_champion(wave: Wave, judged: Judged, mine: Request, trainings: Sequence[Request]) -> Judged | None:
+def _beside_champion(
+    wave: Wave, judged: Judged, mine: Request, request_of: Callable[[str], Request | None]
+) -> Judged | None:
     """Return the judgement on the same rows; None where there is none, or the champion is of the version too."""
     outcome = mine.outcome
     if outcome is None or outcome.gain is None or outcome.champion is None:
         return None
-    champion = next((each for each in trainings if each.request_id == outcome.champion), None)
+    champion = request_of(outcome.champion)
     if champion is None or champion.algorithm == wave.version:
         return None
     metric = outcome.quality_metric or ""
@@ -341,28 +362,39 @@ def tally(members: Sequence[Member]) -> Tally:
 
 def decide(wave: Wave, members: Sequence[Member], now: datetime, *, is_reached: bool) -> Decision:
     """Return how a wave that runs goes on; `is_reached`: whether all tenants of its stage are on their way."""
-    score = tally(members)
-    # Not of those judged so far: the first of a hundred that is worse would be all of them.
-    if score.bad and score.bad > max(score.expected, score.compared) * wave.worse_percent / 100:
-        return Decision(Next.GO_BACK, _too_many(wave, score))
+    of_stage = [member for member in members if member.stage == wave.stage]
+    score, of_present = tally(members), tally(of_stage)
+    # Not of those judged so far: the first of a hundred that is worse would be all of them. And of the stage by
+    # itself: those of earlier stages that did well must not hide those of a large one that do badly.
+    for each in (score, of_present):
+        if each.bad and each.bad > max(each.expected, each.compared) * wave.worse_percent / 100:
+            return Decision(Next.GO_BACK, _too_many(wave, each))
     if not is_reached:
         return Decision(Next.WAIT)
     is_late = now >= wave.stage_since + timedelta(hours=wave.stage_hours)
-    if score.judged < score.expected and not is_late and not wave.is_waved_on:
+    if of_present.judged < of_present.expected and not is_late and not wave.is_waved_on:
         return Decision(Next.WAIT)
-    if score.bad and score.bad > score.compared * wave.worse_percent / 100:
-        return Decision(Next.GO_BACK, _too_many(wave, score))
-    if not wave.is_waved_on and score.expected:
-        if score.judged < score.expected * ENOUGH:
-            return Decision(
-                Next.PAUSE,
-                f"after {wave.stage_hours} hours, {score.judged} of {score.expected} data sets have trained on it",
-            )
-        if not score.compared:
-            return Decision(Next.PAUSE, f"none of {score.judged} data sets had a model to compare with")
+    for each in (score, of_present):
+        if each.bad and each.bad > each.compared * wave.worse_percent / 100:
+            return Decision(Next.GO_BACK, _too_many(wave, each))
+    doubt = "" if wave.is_waved_on else _too_little(wave, of_stage, of_present)
+    if doubt:
+        return Decision(Next.PAUSE, doubt)
     if now < wave.stage_since + timedelta(hours=wave.soak_hours):
         return Decision(Next.WAIT)
     return Decision(Next.GO_ON)
+
+
+def _too_little(wave: Wave, of_stage: Sequence[Member], score: Tally) -> str:
+    """Return why a stage says too little about the version; "" if it says enough, or moved nobody."""
+    out = sum(member.state is MemberState.LEFT_OUT for member in of_stage)
+    if out and out == sum(member.state is not MemberState.GONE for member in of_stage):
+        return f"none of its tenants could be moved: {next((each.reason for each in of_stage if each.reason), '')}"
+    if score.judged < score.expected * ENOUGH:
+        return f"after {wave.stage_hours} hours, {score.judged} of {score.expected} data sets have trained on it"
+    if score.expected and not score.compared:
+        return f"none of {score.judged} data sets had a model to compare with"
+    return ""
 
 
 def _too_many(wave: Wave, score: Tally) -> str:

@@ -321,7 +321,9 @@ class Requests:
             now,
             tier=request.tier,
             set={"started_at": stamp(now), "execution_arn": execution_arn}
-            | ({"basis": request.basis} if request.basis else {}),
+            | ({"basis": request.basis} if request.basis else {})
+            # Of what arrived under an earlier version, the one that trains it.
+            | ({"algorithm": request.algorithm} if request.algorithm else {}),
             when=(Is("attempt", request.attempt), *unasked),
         )
 

@@ -98,9 +98,15 @@ class Waves:
         for item in listed(self.store, "record", f"wave-members#{wave_id}", page=PAGE):
             yield _member_from(item)
 
-    def put_member(self, wave: Wave, member: Member) -> None:
-        """Store a tenant of a wave; only what advances the wave writes it, and its last write counts."""
-        self.store.transact([Put(member_key(wave.wave_id, member.tenant_id), _member_item(member))])
+    def put_member(self, wave: Wave, member: Member) -> Member:
+        """Store a tenant of a wave, and return it; raises Conflict where another run has stored it since it was
+        read, or where it is there although it is new.
+        """
+        changed = replace(member, revision=member.revision + 1)
+        condition = Is("revision", member.revision) if member.revision else Absent("pk")
+        key = member_key(wave.wave_id, member.tenant_id)
+        self.store.transact([Put(key, _member_item(changed), (condition,))])
+        return changed
 
 
 def _item(wave: Wave) -> Item:
@@ -161,7 +167,9 @@ def _member_item(member: Member) -> Item:
         "data_sets": list(member.data_sets),
         "judged": [_judged_item(each) for each in member.judged],
         "tries": member.tries,
+        "run": member.run,
         "reason": member.reason,
+        "revision": member.revision,
     }
 
 
@@ -186,7 +194,9 @@ def _member_from(item: Item) -> Member:
         data_sets=tuple(item["data_sets"]),
         judged=tuple(_judged_from(each) for each in item["judged"]),
         tries=int(item["tries"]),
+        run=item["run"],
         reason=item["reason"],
+        revision=int(item["revision"]),
     )
 
 

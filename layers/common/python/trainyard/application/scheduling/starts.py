@@ -31,7 +31,7 @@ from trainyard.domain.errors import (
     Throttled,
 )
 from trainyard.domain.file_types import absent_columns, objection
-from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_parameters
+from trainyard.domain.parameters import Defaults, pipeline_parameters
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.retraining import OnDrift, Trained
@@ -180,8 +180,15 @@ class Starts:
         A request that fails unexpectedly keeps its slot and does not affect the others.
         """
         try:
-            arn, basis = self._start_execution(request, tenant, policy)
-            running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn, basis=basis)
+            arn, basis, algorithm = self._start_execution(request, tenant, policy)
+            running = replace(
+                request,
+                state=State.RUNNING,
+                started_at=now,
+                execution_arn=arn,
+                basis=basis,
+                algorithm=algorithm or request.algorithm,
+            )
             return Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
         except (Throttled, OutcomeUnknown) as error:
             return Begun(_unknown(request, error), repeat=True)
@@ -243,15 +250,16 @@ class Starts:
         self._put_back(request, policy, now, due_at=due_at, reason=reason, failed=True)
         return Start(request=request, result=Started.DELAYED, detail=reason)
 
-    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> tuple[str, str]:
-        """Start the execution of a request; return its ARN, and what it trains on."""
+    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> tuple[str, str, str]:
+        """Start the execution of a request; return its ARN, what it trains on, and with which algorithm."""
         tier = policy.tier(request.tier)
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         if request.kind is RequestKind.TRANSFORM:
-            return self._start_transform(request, tenant, tier, policy), ""
+            return self._start_transform(request, tenant, tier, policy), "", ""
         settings = tenant.settings_for(request.data_set, request.overrides)
-        algorithm = algorithm_of(request, settings, policy)
+        # The present version: one that a wave has taken back must not train what arrived under it.
+        algorithm = policy.algorithm(settings.algorithm)
         data_bytes, first_bytes, digest = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
             why_not = objection(first_bytes, settings.target)
@@ -280,7 +288,7 @@ class Starts:
             champion=champion,
             champion_is_there=champion is not None and self.data_sets.has_model(tenant, request, champion),
         )
-        return self._start(request, parameters), basis
+        return self._start(request, parameters), basis, algorithm.name
 
     def _trained(self, request: Request) -> Trained | None:
         """Return the last training of a request's data set that ended with a model."""

@@ -4,18 +4,20 @@ Each run does a bounded part, and goes on from what is stored. A tenant is noted
 before its settings are changed: so that the way back reaches each one, whatever is interrupted.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Protocol
 
+from trainyard.application.api.settings_changes import ChangeState, TenantUpdates
 from trainyard.application.ports import Retrainings
-from trainyard.domain.aliases import Alias, rolled_back
+from trainyard.domain.aliases import Alias, rolled_back, without_previous
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.requests import TERMINAL, Request, RequestKind
+from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.waves import (
@@ -35,27 +37,20 @@ from trainyard.domain.waves import (
 )
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
-from trainyard.persistence.run_history import pasts_of
+from trainyard.persistence.run_history import pasts_of, trainings_from
 from trainyard.persistence.store import Store
 from trainyard.persistence.waves import Waves
 
 CHANGED_AT_ONCE = 50
-"""Tenants whose settings one run begins to change."""
+"""Tenants whose settings one run begins to change, on the way there or back."""
 LOOKED_AT = 200
-"""A tenant's last requests, among which its trainings before and after the change are looked for."""
+"""A tenant's last requests; of one that has more, those of each data set are looked for by themselves."""
+LOOKED_BACK = timedelta(days=14)
+"""From before the beginning of a wave."""
 TRIES_MAX = 3
-"""Of changing the settings of one tenant."""
+"""Of changing the settings of one tenant, until it is left out; on the way back, until somebody is told."""
 TRIED_AGAIN_AFTER = timedelta(minutes=15)
-"""A run that changes settings has ended by then."""
 REASON_MAX = 500
-
-
-class TenantUpdates(Protocol):
-    """The state machine that changes tenants."""
-
-    def start(self, name: str, payload: Mapping[str, Any]) -> None:
-        """Start a run of a name; the same run for the same payload. Raises Refused for another payload."""
-        ...
 
 
 class TenantDirectory(Protocol):
@@ -63,9 +58,14 @@ class TenantDirectory(Protocol):
     def get(self, tenant_id: str) -> Tenant | None: ...
 
 
-class RecentRequests(Protocol):
+class Requests(Protocol):
+    def get(self, request_id: str) -> Request | None: ...
     def recent_of_tenant(self, tenant_id: str, *, limit: int) -> list[Request]:
         """Return a tenant's last requests, newest first; may lag."""
+        ...
+
+    def of_data_set(self, tenant_id: str, data_set: str, *, since: datetime | None = None) -> list[Request]:
+        """Return the requests of a data set that arrived since a time, oldest first; may lag."""
         ...
 
 
@@ -79,7 +79,7 @@ class Advanced:
     changed: list[str] = field(default_factory=list)
     """Tenants whose settings it began to change."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Tenant → error; the next run tries again."""
+    """Tenant → error, with "" for the wave itself; the next run tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,40 +88,44 @@ class WaveAdvance:
     store: Store
     waves: Waves
     tenants: TenantDirectory
-    requests: RecentRequests
+    requests: Requests
     updates: TenantUpdates
     retrainings: Retrainings
     aliases: Aliases
     versions: ModelVersions
 
-    def run(self, now: datetime, out_of_time: Callable[[], bool] = lambda: False) -> list[Advanced]:
-        """Carry all unfinished waves on; what an operator changes meanwhile counts."""
-        return [self._advance(wave, now, out_of_time) for wave in self.waves.unfinished()]
+    def run(self, now: datetime, out_of_time: Callable[[], bool] = lambda: False) -> Iterator[Advanced]:
+        """Carry each unfinished wave on, and yield what was done; what an operator changes meanwhile counts."""
+        for wave in self.waves.unfinished():
+            advanced = Advanced(wave=wave, before=wave.state)
+            try:
+                self._advance(wave, now, out_of_time, advanced)
+            except Conflict:  # it has changed just now: the next run goes on from there
+                pass
+            except Exception as error:  # one failing wave must not affect the others
+                advanced.failed[""] = f"{type(error).__name__}: {error}"
+            yield advanced
 
-    def _advance(self, wave: Wave, now: datetime, out_of_time: Callable[[], bool]) -> Advanced:
-        advanced = Advanced(wave=wave, before=wave.state)
+    def _advance(self, wave: Wave, now: datetime, out_of_time: Callable[[], bool], advanced: Advanced) -> None:
         if wave.state is WaveState.PAUSED:
-            return advanced
+            return
         members = {member.tenant_id: member for member in self.waves.members(wave.wave_id)}
         step = self._go_on if wave.state is WaveState.RUNNING else self._go_back
-        for member in list(members.values()):
+        # Others come first in each run, so that none starves where time does not suffice.
+        turn = int(now.timestamp()) // 300 * 37 % max(len(members), 1)
+        for member in [*members.values()][turn:] + [*members.values()][:turn]:
             if out_of_time():
-                return advanced
+                break
             try:
                 changed = step(wave, member, now, advanced)
                 if changed != member:
-                    self.waves.put_member(wave, changed)
-                    members[member.tenant_id] = changed
+                    members[member.tenant_id] = self.waves.put_member(wave, changed)
             except Exception as error:  # one failing tenant must not affect the others
                 advanced.failed[member.tenant_id] = f"{type(error).__name__}: {error}"
-        try:
-            if wave.state is WaveState.RUNNING:
-                self._decide(wave, members, now, advanced)
-            elif all(each.state in _AT_REST for each in members.values()):
-                advanced.wave = self.waves.change(replace(wave, state=WaveState.ROLLED_BACK))
-        except Conflict:  # an operator has changed it just now: the next run goes on from there
-            return advanced
-        return advanced
+        if wave.state is WaveState.RUNNING:
+            self._decide(wave, members, now, advanced)
+        elif all(each.state in _AT_REST for each in members.values()):
+            advanced.wave = self.waves.change(replace(wave, state=WaveState.ROLLED_BACK))
 
     def _decide(self, wave: Wave, members: dict[str, Member], now: datetime, advanced: Advanced) -> None:
         users = users_of(wave, list(self.tenants.all()))
@@ -131,27 +135,22 @@ class WaveAdvance:
         decision = decide(wave, list(members.values()), now, is_reached=not missing)
         match decision.next:
             case Next.GO_BACK:
-                advanced.wave = self.waves.change(
-                    replace(wave, state=WaveState.GOING_BACK, reason=decision.reason)
-                )
+                changed = replace(wave, state=WaveState.GOING_BACK, reason=decision.reason)
             case Next.PAUSE:
-                advanced.wave = self.waves.change(replace(wave, state=WaveState.PAUSED, reason=decision.reason))
+                changed = replace(wave, state=WaveState.PAUSED, reason=decision.reason)
             case Next.GO_ON if wave.is_last_stage:
-                advanced.wave = self.waves.change(replace(wave, state=WaveState.DONE))
+                changed = replace(wave, state=WaveState.DONE)
             case Next.GO_ON:
-                advanced.wave = self.waves.change(
-                    replace(wave, stage=wave.stage + 1, stage_since=now, is_waved_on=False)
-                )
+                changed = replace(wave, stage=wave.stage + 1, stage_since=now, is_waved_on=False)
             case Next.WAIT:
-                for tenant in missing[:CHANGED_AT_ONCE]:
+                for tenant in missing[: CHANGED_AT_ONCE - len(advanced.changed)]:
                     self._begin(wave, tenant, now, advanced)
+                return
+        advanced.wave = self.waves.change(changed)
 
     def _begin(self, wave: Wave, tenant: Tenant, now: datetime, advanced: Advanced) -> None:
         """Note a tenant as a member, and begin to change its settings."""
-        # An operator may have stopped the wave since it was read: then nobody is moved any more.
-        current = self.waves.get(wave.wave_id)
-        if current is None or current.revision != wave.revision:
-            raise Conflict("the wave has changed")
+        self._check_current(wave)
         member = Member(
             tenant_id=tenant.tenant_id,
             stage=wave.stage,
@@ -159,26 +158,44 @@ class WaveAdvance:
             since=now,
             before=algorithms_of(tenant),
         )
-        self.waves.put_member(wave, member)
         algorithms = dict.fromkeys(to_move(wave, tenant), wave.version)
-        changed = self._changed(wave, member, algorithms, now, advanced)
-        self.waves.put_member(wave, changed)
+        # With the name of the run, before it begins: whoever takes the tenant back waits for its end.
+        member = self.waves.put_member(wave, _next_try(wave, member, now))
+        self._change(member, algorithms, advanced)
 
-    def _changed(
+    def _check_current(self, wave: Wave) -> None:
+        """Raise Conflict where an operator, or another run, has changed a wave since it was read."""
+        current = self.waves.get(wave.wave_id)
+        if current is None or current.revision != wave.revision:
+            raise Conflict(f"wave {wave.wave_id} has changed")
+
+    def _change_again(
         self, wave: Wave, member: Member, algorithms: Mapping[str, str], now: datetime, advanced: Advanced
     ) -> Member:
-        """Begin to change a tenant's settings; data set → algorithm."""
+        """Begin to change a tenant's settings, unless this run has changed enough; data set → algorithm."""
+        if len(advanced.changed) >= CHANGED_AT_ONCE:
+            return member
+        self._check_current(wave)
+        tried = self.waves.put_member(wave, _next_try(wave, member, now))
+        self._change(tried, algorithms, advanced)
+        return tried
+
+    def _change(self, member: Member, algorithms: Mapping[str, str], advanced: Advanced) -> None:
         payload: dict[str, Any] = {"name": member.tenant_id}
         if "" in algorithms:
             payload["algorithm"] = algorithms[""]
         own = {name: {"algorithm": algorithm} for name, algorithm in algorithms.items() if name}
         payload |= {"data_set_changes": own} if own else {}
-        attempt = f"{wave.wave_id} {wave.state} {member.tries + 1}"
-        name = f"{member.tenant_id}-{sha256(attempt.encode()).hexdigest()[:12]}"
         with suppress(Refused):  # an earlier run of this name has ended: the settings say with what
-            self.updates.start(name, {"tenant": payload})
+            self.updates.start(member.run, {"tenant": payload})
         advanced.changed.append(member.tenant_id)
-        return replace(member, tries=member.tries + 1, since=now)
+
+    def _outcome_of(self, member: Member) -> tuple[bool, str]:
+        """Tell whether the last run that was to change a member's settings goes on, and why it failed."""
+        status = self.updates.status(member.run) if member.run else None
+        if status is None:
+            return False, ""
+        return status.state is ChangeState.RUNNING, status.reason or ""
 
     # --- on the way there ---------------------------------------------------------------------------------------
 
@@ -196,26 +213,30 @@ class WaveAdvance:
     def _moving(self, wave: Wave, member: Member, tenant: Tenant, now: datetime, advanced: Advanced) -> Member:
         others = dict.fromkeys(to_move(wave, tenant), wave.version)
         if not others:
-            data_sets = self._data_sets(wave, tenant)
+            data_sets = self._data_sets(wave, member, tenant)
             self._ask(wave, tenant, data_sets, wave.version)
             return replace(member, state=MemberState.MOVED, data_sets=data_sets)
-        if now < member.since + TRIED_AGAIN_AFTER:
+        goes_on, failure = self._outcome_of(member)
+        if goes_on or now < member.since + TRIED_AGAIN_AFTER:
             return member
         if member.tries >= TRIES_MAX:
-            reason = (
-                tenant.operation.failure if tenant.operation and tenant.operation.failure else "see its changes"
-            )
-            return replace(
-                member, state=MemberState.LEFT_OUT, since=now, reason=f"it could not be moved: {reason}"[:500]
-            )
-        return self._changed(wave, member, others, now, advanced)
+            reason = f"it could not be moved: {failure or 'its settings do not change'}"[:REASON_MAX]
+            return replace(member, state=MemberState.LEFT_OUT, since=now, reason=reason)
+        return self._change_again(wave, member, others, now, advanced)
 
-    def _data_sets(self, wave: Wave, tenant: Tenant) -> tuple[str, ...]:
-        """Return the data sets of a tenant that have trained before, and train on the version now."""
+    def _data_sets(self, wave: Wave, member: Member, tenant: Tenant) -> tuple[str, ...]:
+        """Return the data sets of a tenant that have a model, and are to train on the version now."""
         pasts = pasts_of(self.store, tenant.tenant_id, RequestKind.TRAINING)
-        return tuple(name for name, _ in pasts if tenant.settings_for(name).algorithm == wave.version)
+        with_model = [name for name, item in pasts if trainings_from(item).trained is not None]
+        return tuple(
+            name
+            for name in with_model
+            if tenant.settings_for(name).algorithm == wave.version and not member.had_before(wave, name)
+        )
 
-    def _ask(self, wave: Wave, tenant: Tenant, data_sets: Sequence[str], version: str) -> None:
+    def _ask(
+        self, wave: Wave, tenant: Tenant, data_sets: Iterable[str], version: str, *, is_forced: bool = False
+    ) -> None:
         asked = [
             RetrainingAsked(
                 account_id=self.account_id,
@@ -224,24 +245,26 @@ class WaveAdvance:
                 data_set=data_set,
                 trigger=Trigger.VERSION,
                 detail=version,
+                is_forced=is_forced,
             )
             for data_set in data_sets
         ]
         if asked:
+            self._check_current(wave)
             self.retrainings.ask(asked)  # a run moves no more than CHANGED_AT_ONCE, which spreads them enough
 
     def _judged(self, wave: Wave, member: Member, tenant: Tenant) -> Member:
         """Judge those of a tenant's data sets that have trained; those that were given another algorithm since do
         not count any more.
         """
-        requests = self.requests.recent_of_tenant(tenant.tenant_id, limit=LOOKED_AT)
         judged = list(member.judged)
         data_sets = [name for name in member.data_sets if tenant.settings_for(name).algorithm == wave.version]
+        recent = self.requests.recent_of_tenant(tenant.tenant_id, limit=LOOKED_AT)
         for data_set in data_sets:
             if data_set in {each.data_set for each in judged}:
                 continue
-            of_data_set = [request for request in requests if request.data_set == data_set]
-            verdict = judge(wave, data_set, of_data_set, member.since)
+            of_data_set = self._requests_of(wave, tenant, data_set, recent)
+            verdict = judge(wave, data_set, of_data_set, member.since, self.requests.get)
             judged += [verdict] if verdict else []
         if not data_sets and not judged:
             return replace(member, state=MemberState.LEFT_OUT, reason="somebody has changed its algorithm since")
@@ -249,6 +272,13 @@ class WaveAdvance:
         return replace(
             member, judged=tuple(judged), data_sets=tuple(name for name in member.data_sets if name in counted)
         )
+
+    def _requests_of(self, wave: Wave, tenant: Tenant, data_set: str, recent: Sequence[Request]) -> list[Request]:
+        """Return the requests of a data set that matter for a wave, newest first."""
+        if len(recent) < LOOKED_AT:
+            return [request for request in recent if request.data_set == data_set]
+        since = wave.begun_at - LOOKED_BACK
+        return self.requests.of_data_set(tenant.tenant_id, data_set, since=since)[::-1]
 
     # --- on the way back ----------------------------------------------------------------------------------------
 
@@ -258,63 +288,105 @@ class WaveAdvance:
         tenant = self.tenants.get(member.tenant_id)
         if tenant is None or not is_movable(tenant):
             return replace(member, state=MemberState.GONE, since=now, reason="the tenant was deleted")
-        if member.state is not MemberState.GOING_BACK:
-            member = replace(member, state=MemberState.GOING_BACK, tries=0, since=now - TRIED_AGAIN_AFTER)
+        goes_on, failure = self._outcome_of(member)
+        if goes_on:
+            return member
+        is_first = member.state is not MemberState.GOING_BACK
+        if is_first:
+            member = replace(member, state=MemberState.GOING_BACK, tries=0, reason="")
+        # At once: callers should not wait for anything else.
+        self._take_out_of_service(wave, member, now)
         restored = to_restore(wave, member, tenant)
         if restored:
-            is_due = now >= member.since + TRIED_AGAIN_AFTER
-            return self._changed(wave, member, restored, now, advanced) if is_due else member
-        requests = self.requests.recent_of_tenant(tenant.tenant_id, limit=LOOKED_AT)
-        of_version = [each for each in requests if each.algorithm == wave.version and each.overrides is None]
-        self._take_out_of_service(wave, tenant, now)
-        self._train_on_the_version_before(wave, member, tenant, of_version)
-        if any(each.state not in TERMINAL for each in of_version):
-            return replace(member, reason="a training on the version has not ended")
-        if self._serves(wave, tenant):
+            if not is_first and member.tries and now < member.since + TRIED_AGAIN_AFTER:
+                return member
+            if member.tries >= TRIES_MAX:
+                words = f"its settings could not be changed back: {failure or 'they do not change'}"[:REASON_MAX]
+                advanced.failed[member.tenant_id] = words
+                member = replace(member, reason=words)
+            return self._change_again(wave, member, restored, now, advanced)
+        trained, running = self._on_the_version(wave, member, tenant)
+        # What still waits trains on the version that its data set has by then.
+        self._ask_to_train_again(wave, tenant, trained)
+        if running:
+            return replace(member, reason=f"a training on the version has not ended: {', '.join(running[:3])}")
+        if self._serves(wave, member):
             return replace(
                 member, reason="a model of the version is live, and there is no earlier one: approve a newer one"
             )
         return replace(member, state=MemberState.BACK, since=now, reason="")
 
-    def _train_on_the_version_before(
-        self, wave: Wave, member: Member, tenant: Tenant, of_version: Sequence[Request]
-    ) -> None:
-        """Ask each data set that trained on the version, or is about to, for a training on what it had before.
+    def _on_the_version(self, wave: Wave, member: Member, tenant: Tenant) -> tuple[list[str], list[str]]:
+        """Return which data sets have trained on the version, or do so, and the requests that do."""
+        recent = self.requests.recent_of_tenant(tenant.tenant_id, limit=LOOKED_AT)
+        pasts = pasts_of(self.store, tenant.tenant_id, RequestKind.TRAINING)
+        names = {*member.data_sets, *(name for name, _ in pasts), *(each.data_set for each in recent)}
+        trained, running = set(), []
+        for name in sorted(names):
+            if member.had_before(wave, name):
+                continue
+            for each in self._requests_of(wave, tenant, name, recent):
+                if each.algorithm != wave.version or each.overrides is not None:
+                    continue
+                if each.state in (State.ADMITTED, State.RUNNING):
+                    running.append(each.request_id[:8])
+                    trained.add(name)
+                elif each.state is State.SUCCEEDED:
+                    trained.add(name)
+        return sorted(trained), running
 
-        It takes the place of one that still waits; of one that runs, it is the newer one.
+    def _ask_to_train_again(self, wave: Wave, tenant: Tenant, data_sets: Sequence[str]) -> None:
+        """Ask data sets for a training on the version that they have again, though their data was trained on with
+        it before: else their newest model would be of the version that goes back.
         """
-        affected = sorted({each.data_set for each in of_version})
-        for data_set in affected:
+        for data_set in data_sets:
             version = tenant.settings_for(data_set).algorithm
             if version != wave.version:
-                self._ask(wave, tenant, [data_set], version)
+                self._ask(wave, tenant, [data_set], version, is_forced=True)
 
-    def _take_out_of_service(self, wave: Wave, tenant: Tenant, now: datetime) -> None:
-        for alias in list(self.aliases.of_tenant(tenant.tenant_id)):
-            for number in (alias.testing, alias.canary, alias.live):
-                if number is not None and self._is_of_version(wave, alias, number):
-                    self._roll_back(alias, number, now)
+    def _take_out_of_service(self, wave: Wave, member: Member, now: datetime) -> None:
+        for alias in list(self._aliases(wave, member)):
+            numbers = (alias.testing, alias.canary, alias.live)
+            bad = [each for each in numbers if each is not None and self._is_of_version(wave, alias, each)]
+            previous = alias.previous
+            if previous is not None and self._is_of_version(wave, alias, previous):
+                bad.insert(0, previous)
+            if bad:
+                self.aliases.change(alias.tenant_id, alias.data_set, partial(_without, bad, now), now)
 
-    def _roll_back(self, alias: Alias, number: int, now: datetime) -> None:
-        def change(alias: Alias) -> Alias:
-            try:
-                return rolled_back(alias, number, now)
-            except Refused:  # it is not in service any more
-                return alias
-
-        self.aliases.change(alias.tenant_id, alias.data_set, change, now)
-
-    def _serves(self, wave: Wave, tenant: Tenant) -> bool:
+    def _serves(self, wave: Wave, member: Member) -> bool:
         """Tell whether a version that a wave brought answers calls of a tenant, or is about to."""
         return any(
             number is not None and self._is_of_version(wave, alias, number)
-            for alias in self.aliases.of_tenant(tenant.tenant_id)
+            for alias in self._aliases(wave, member)
             for number in (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
         )
+
+    def _aliases(self, wave: Wave, member: Member) -> Iterator[Alias]:
+        """Yield what answers calls of those data sets that had another version before the wave."""
+        for alias in self.aliases.of_tenant(member.tenant_id):
+            if not member.had_before(wave, alias.data_set):
+                yield alias
 
     def _is_of_version(self, wave: Wave, alias: Alias, number: int) -> bool:
         version = self.versions.get(alias.tenant_id, alias.data_set, number)
         return version is not None and version.algorithm == wave.version
+
+
+def _without(versions: Sequence[int], now: datetime, alias: Alias) -> Alias:
+    """Return an alias without versions, as far as another one can take the place of the live one."""
+    for version in versions:
+        alias = without_previous(alias, version)
+        with suppress(Refused):  # it answers no calls any more, or there is no earlier version
+            alias = rolled_back(alias, version, now)
+    return alias
+
+
+def _next_try(wave: Wave, member: Member, now: datetime) -> Member:
+    """Return a member whose settings are about to be changed once more, by a run of another name."""
+    attempt = f"{wave.wave_id} {wave.state} {member.tries + 1}"
+    run = f"{member.tenant_id}-{sha256(attempt.encode()).hexdigest()[:12]}"
+    return replace(member, tries=member.tries + 1, run=run, since=now)
 
 
 _AT_REST = (MemberState.BACK, MemberState.GONE)
