@@ -186,6 +186,7 @@ def build() -> Pipeline:
             "--request",
             p["RequestId"],
             Join(on="=", values=["--challenge", p["Challenge"]]),
+            Join(on="=", values=["--seconds", p["MaxRuntimeSeconds"]]),
         ],
         inputs={
             "model": (train.properties.ModelArtifacts.S3ModelArtifacts, "S3Prefix"),

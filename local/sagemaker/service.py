@@ -10,6 +10,7 @@ step of that name, and "Task:<change>:<step>" the task of a tenant's state machi
 import json
 import math
 import random
+import re
 import string
 import threading
 import time
@@ -45,6 +46,9 @@ from local.sagemaker.transform import TransformJob
 Environ = dict[str, Any]
 Answer = dict[str, Any]
 TERMINAL = ("Succeeded", "Failed", "Stopped")
+
+PROPERTY = re.compile(r"[\w .:/=+\-@]{0,256}")
+"""The value of a property of a model package (botocore's model)."""
 
 
 @dataclass
@@ -563,6 +567,9 @@ class SageMakerService:
         package = self._backend().model_packages.get(request["ModelPackageArn"])
         if package is None:
             raise ApiError("ValidationException", f"ModelPackage {request['ModelPackageArn']} does not exist")
+        for name, value in request.get("CustomerMetadataProperties", {}).items():
+            if not PROPERTY.fullmatch(value):
+                raise ApiError("ValidationException", f"property {name} has characters that are not allowed")
         if "ModelApprovalStatus" not in request and "CustomerMetadataProperties" in request:
             package.customer_metadata_properties = {
                 **(package.customer_metadata_properties or {}),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,8 @@ import pandas as pd
 
 from baseline import LOWER_IS_BETTER, RESAMPLES, SEED, rounded
 
-SECONDS_MAX = 600
-"""In which the champion must have answered them."""
+SECONDS_MAX, SHARE_OF_JOB = 600, 0.25
+"""In which the champion must have answered them: so many seconds, or that share of what the job has."""
 
 ANSWER_BYTES_MAX = 256 * 1024**2
 SEGMENT_ROWS_MIN = 20
@@ -33,7 +34,17 @@ Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 class NotComparedError(Exception):
-    """The champion cannot be judged on these rows; the message says why."""
+    """The champion cannot be judged on these rows; the message says why, in words of ours alone: those of the
+    champion's code may quote rows.
+    """
+
+
+REASONS = {
+    "unusable": "its archive cannot be used",
+    "large": "its archive is too large to be compared",
+    "column": "it needs a column that the data does not have any more",
+}
+"""What champion.py may say → as people read it."""
 
 
 class Rows(NamedTuple):
@@ -61,27 +72,45 @@ class Champion(NamedTuple):
     classes: list[Any]
     probabilities: np.ndarray | None
 
-    def labels(self) -> list[str]:
-        return [str(each) for each in self.predictions]
+    def codes(self, labels: list[str]) -> np.ndarray:
+        """Return the number among labels of each prediction, one more for another label.
+
+        Classes may have come or gone since; raises NotComparedError where they are others.
+        """
+        now, before = set(map(folded, labels)), set(map(folded, self.classes or self.predictions))
+        if not (before <= now or (self.classes and now <= before)):
+            raise NotComparedError("its classes are others")
+        number = {folded(label): code for code, label in enumerate(labels)}
+        return np.array([number.get(folded(each), len(labels)) for each in self.predictions])
 
     def scores(self, label: str) -> np.ndarray:
         """Return the probability of a class for each row; raises NotComparedError where it does not say."""
-        names = [str(each) for each in self.classes]
-        if self.probabilities is None or label not in names:
-            raise NotComparedError("it does not know the classes that are predicted now")
-        return self.probabilities[:, names.index(label)]
+        names = [folded(each) for each in self.classes]
+        if self.probabilities is None or folded(label) not in names:
+            raise NotComparedError("its classes are others")
+        return self.probabilities[:, names.index(folded(label))]
 
     def quantities(self) -> np.ndarray:
+        if self.classes:
+            raise NotComparedError("it predicts classes")
         try:
             values = np.asarray(self.predictions, dtype=np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             values = np.array([np.nan])
         if not np.isfinite(values).all():
             raise NotComparedError("it predicts no numbers")
         return values
 
 
-def ask(archive: Path, rows: Rows) -> Champion:
+def folded(label: Any) -> str:
+    """Return a label as it is compared: data and models may write it differently ("Yes", "yes"; 1, 1.0)."""
+    text = " ".join(str(label).casefold().split())
+    with suppress(ValueError):
+        return f"{float(text):g}"
+    return text
+
+
+def ask(archive: Path, rows: Rows, seconds_of_job: float = np.inf) -> Champion:
     """Return what the model in an archive answers to rows; raises NotComparedError."""
     if not archive.is_file():
         raise NotComparedError("its archive is gone")
@@ -90,16 +119,18 @@ def ask(archive: Path, rows: Rows) -> Champion:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         program = [sys.executable, str(Path(__file__).with_name("champion.py")), str(archive), str(rows.file)]
+        seconds = min(SECONDS_MAX, seconds_of_job * SHARE_OF_JOB)
+        drop = subprocess.DEVNULL  # its output may quote rows, and this job's log is kept longer than the data
         try:
-            # Its output may quote rows, and this job's log is kept longer than the data.
-            subprocess.run([*program, str(answer)], capture_output=True, timeout=SECONDS_MAX, check=False)  # noqa: S603
+            subprocess.run([*program, str(answer)], stdout=drop, stderr=drop, timeout=seconds, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            raise NotComparedError(f"it did not answer within {SECONDS_MAX} seconds") from None
+            raise NotComparedError(f"it did not answer within {seconds:.0f} seconds") from None
         if not answer.is_file() or answer.stat().st_size > ANSWER_BYTES_MAX:
             raise NotComparedError("its code ended without an answer")
         said = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in said:
-        raise NotComparedError(str(said["error"]))
+    if not isinstance(said, dict) or said.get("error") is not None:
+        error = said.get("error") if isinstance(said, dict) else None
+        raise NotComparedError(REASONS.get(str(error), REASONS["unusable"]))
     return _checked(said, len(rows.positions))
 
 
@@ -108,10 +139,12 @@ def _checked(said: dict[str, Any], rows: int) -> Champion:
     if not isinstance(predictions, list) or len(predictions) != rows:
         raise NotComparedError("it did not answer each row")
     classes, table = said.get("classes") or [], None
+    if not isinstance(classes, list):
+        raise NotComparedError("its classes are no list")
     if probabilities is not None:
         try:
             table = np.asarray(probabilities, dtype=np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             table = np.empty(0)
         if table.shape != (rows, len(classes)) or not np.isfinite(table).all():
             raise NotComparedError("its probabilities are not those of its classes")
@@ -172,7 +205,7 @@ def _segments(judged: Judged, sign: int) -> list[dict[str, Any]]:
         if np.isfinite(values).all():
             segments.append(
                 {
-                    "name": name,
+                    "name": name[:NAME_LENGTH_MAX],
                     "rows": int(is_in.sum()),
                     "champion": rounded(values[0]),
                     "challenger": rounded(values[1]),
@@ -187,13 +220,13 @@ def segments_by(column: str, rows: Rows) -> dict[str, np.ndarray]:
     its range. Raises NotComparedError where there is no such column.
     """
     values = pd.Series(rows.column(column), dtype=object)
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64).replace([np.inf, -np.inf], np.nan)
     if numbers.nunique() > SEGMENTS_MAX and numbers.notna().mean() > 1 / 2:
         quarters = pd.qcut(numbers, 4, duplicates="drop")
         parts = quarters.cat.categories
-        return {f"{column} {part}"[:NAME_LENGTH_MAX]: (quarters == part).to_numpy() for part in parts}
+        return {f"{part} {column}": (quarters == part).to_numpy() for part in parts}
     texts = values.map(lambda cell: "missing" if cell is None or cell == "" else str(cell))
     if set(texts) == {"missing"}:
-        raise NotComparedError(f"there is no column {column!r} to compare models by")
+        raise NotComparedError("the column to compare models by is not in the data")
     names = texts.value_counts().index[:SEGMENTS_MAX]
-    return {f"{column}={name}"[:NAME_LENGTH_MAX]: (texts == name).to_numpy() for name in names}
+    return {f"{name} ({column})": (texts == name).to_numpy() for name in names}

@@ -27,7 +27,8 @@ def main() -> None:
     try:
         answer = answered(arguments.archive, json.loads(arguments.rows.read_text(encoding="utf-8"))["rows"])
     except Exception as error:  # whatever the archive holds, and whatever its code does
-        answer = {"error": f"its archive cannot be used ({type(error).__name__})"}
+        print(type(error).__name__)
+        answer = {"error": "unusable"}
     arguments.answer.write_text(json_text(answer), encoding="utf-8")
 
 
@@ -36,13 +37,12 @@ def answered(archive: Path, rows: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(archive) as packed:
             if sum(member.size for member in packed) > UNPACKED_BYTES_MAX:
-                return {"error": "its archive is too large to be compared"}
+                return {"error": "large"}
             unpack(packed, Path(folder))
         schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
         first = json.loads(rows.partition("\n")[0])
-        absent = [each["name"] for each in schema["columns"] if each["name"] not in first]
-        if absent:
-            return {"error": f"it needs column {absent[0]!r}, which the data does not have any more"}
+        if any(each["name"] not in first for each in schema["columns"]):
+            return {"error": "column"}
         inference = _packed_code(Path(folder) / "code")
         request = inference.input_fn(rows, "application/jsonlines")
         answer: dict[str, Any] = inference.predict_fn(request, inference.model_fn(folder))

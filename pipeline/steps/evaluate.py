@@ -95,18 +95,21 @@ def against(arguments: argparse.Namespace, column: str, tested: pd.Index, beside
     """Return how the model stands beside its champion, or why that cannot be said. `tested` are the positions of
     the rows to test on, in the table that was read.
     """
-    rows = challenge.Rows.read(arguments.test / ROWS)
     try:
-        champion = challenge.ask(arguments.champion / "model.tar.gz", rows)
+        rows = challenge.Rows.read(arguments.test / ROWS)
+        champion = challenge.ask(arguments.champion / "model.tar.gz", rows, arguments.seconds)
         judged = beside(champion, np.isin(tested, rows.positions))
         if column:
             judged = replace(judged, segments=challenge.segments_by(column, rows))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a resample lacks a class
+            return challenge.report(judged)
     except challenge.NotComparedError as error:
-        print(f"the model was not compared with the one before: {error}")
-        return {"not_compared": str(error)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a resample lacks a class
-        return challenge.report(judged)
+        reason = str(error)
+    except Exception as error:  # whatever the champion answers, the new model is there, and was paid for
+        reason = f"it cannot be compared ({type(error).__name__})"
+    print(f"the model was not compared with the one before: {reason}")
+    return {"not_compared": reason}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--metric", default="auto")
     parser.add_argument("--data-set", default="")
     parser.add_argument("--request", default="")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="the job's maximum runtime")
     parser.add_argument("--champion", type=Path, help="a folder with the archive of the model before, if any")
     parser.add_argument(
         "--challenge", default="none:", help="its request, and the column to compare by: REQUEST:COLUMN"
@@ -165,8 +169,7 @@ def classification(
     }
 
     def beside(champion: challenge.Champion, rows: np.ndarray) -> challenge.Judged:
-        codes = {label: code for code, label in enumerate(labels)}
-        of_champion = np.array([codes.get(label, len(codes)) for label in champion.labels()])
+        of_champion = champion.codes(labels)
         is_of_scores = pairs[metric][1] is not classes
         return challenge.Judged(
             metric,
@@ -174,7 +177,7 @@ def classification(
             true[rows],
             pairs[metric][2][rows],
             champion.scores(str(model.classes_[1])) if is_of_scores else of_champion,
-            {f"class {label}"[: challenge.NAME_LENGTH_MAX]: true[rows] == code for label, code in codes.items()},
+            {f"class {label}": true[rows] == code for code, label in enumerate(labels)},
             accuracy_score,
             (predicted[rows], of_champion),
         )

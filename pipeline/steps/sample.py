@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from tables import NATIVE, Table
@@ -26,32 +27,51 @@ CLASSES_MAX = 200
 ROWS = "rows.json"
 """The rows by which models are compared, beside those to test on."""
 
-RAW_ROWS_MAX, RAW_BYTES_MAX = 80_000, 100_000_000
-"""Of a table, as many rows are set aside for that at most; about a quarter of them is tested on."""
+RAW_ROWS_MAX, RAW_BYTES_MAX = 80_000, 160_000_000
+"""Of a table, as many rows, and bytes of text, are set aside for that at most; about a quarter is tested on."""
+
+PUNCTUATION_BYTES = 6
+"""Of a value in a line of JSON."""
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """Every so many rows of a table, set aside before its cells become features."""
+    """Rows of a table, set aside before its cells become features: all, or some by a digest of their position."""
 
     table: Table
-    step: int
+    place: dict[int, int]
+    """Position in the whole table → in this one."""
 
     @classmethod
     def of_table(cls, table: Table, target: str) -> "RawRows":
         """Return rows without the column to predict."""
-        size = sum(cells.nbytes for cells in table.cells)
-        step = max(1, -(-len(table) // RAW_ROWS_MAX), -(-size // RAW_BYTES_MAX))
-        chosen = pa.array(range(0, len(table), step))
         columns = [column for column in table.columns if column != target]
         cells = [table.cells[table.columns.index(column)] for column in columns]
-        return cls(replace(table, columns=columns, cells=[each.take(chosen) for each in cells]), step)
+        names = sum(len(column.encode()) + PUNCTUATION_BYTES for column in columns)
+        each = sum(column.nbytes for column in cells) / max(len(table), 1) + names
+        count = max(1, min(len(table), RAW_ROWS_MAX, int(RAW_BYTES_MAX / each)))
+        positions = np.arange(len(table))
+        if count < len(table):
+            positions = np.sort(np.argsort(pd.util.hash_array(positions), kind="stable")[:count])
+            cells = [_taken(column, positions) for column in cells]
+        place = {int(position): number for number, position in enumerate(positions)}
+        return cls(replace(table, columns=columns, cells=cells), place)
 
     def of(self, positions: Iterable[int]) -> dict[str, Any]:
         """Return those of some rows of the table that were set aside: "positions", and "rows" as JSON lines."""
-        chosen = [int(position) for position in positions if position % self.step == 0]
-        rows = lines_of(self.table, self.table.columns, (position // self.step for position in chosen))
+        chosen = [int(position) for position in positions if int(position) in self.place]
+        rows = lines_of(self.table, self.table.columns, (self.place[position] for position in chosen))
         return {"positions": chosen, "rows": "".join(rows)}
+
+
+def _taken(cells: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
+    """Return the cells at some positions, in rising order; chunk by chunk, since all together may be too large."""
+    ends = np.cumsum([0, *(len(chunk) for chunk in cells.chunks)])
+    parts = [
+        chunk.take(pa.array(positions[(positions >= begin) & (positions < begin + len(chunk))] - begin))
+        for begin, chunk in zip(ends, cells.chunks, strict=False)
+    ]
+    return pa.chunked_array(parts, type=cells.type)
 
 
 def sample_of(table: Table, names: Iterable[str], target: Target) -> dict[str, Any]:

@@ -33,10 +33,9 @@ TIMES_SHARE_MIN = 0.9
 
 TEST_SHARE_MAX = 0.5
 TEST_ROWS_MIN = 5
-DRAWS = 20
-"""Of groups, of which the one is taken whose rows are nearest to a quarter."""
+UNEVEN_GROUPS = 0.15
+"""By this much it may, where groups of different sizes are to stay in their part when there are more."""
 
-TOLERANCE = 0.02
 UNEVEN = 0.1
 """By this much the share of rows to test on may differ from a quarter without being told."""
 
@@ -177,29 +176,47 @@ def _may_coincide(features: pd.DataFrame, rows: int) -> bool:
 
 def _by_groups(groups: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Split so that a group is in one part, about a quarter of the rows is tested on, and each class in both."""
-    digests, first = np.unique(groups, return_index=True)
+    digests, first, number, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     is_class = target.problem == "classification"
     classes = np.unique(target.values[first], return_inverse=True)[1] if is_class else np.zeros(len(first), int)
-    best, best_share = np.zeros(len(groups), dtype=bool), np.inf
-    for draw in range(DRAWS):
-        is_test = np.isin(groups, digests[_drawn(digests, classes, draw)])
-        if abs(is_test.mean() - TEST_SHARE) < abs(best_share - TEST_SHARE):
-            best, best_share = is_test, is_test.mean()
-        if abs(best_share - TEST_SHARE) <= TOLERANCE or len(digests) == len(groups):
-            break
-    return np.flatnonzero(~best), np.flatnonzero(best)
+    is_test = _held_out(digests, sizes, classes)[number]
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def _drawn(digests: np.ndarray, classes: np.ndarray, draw: int) -> np.ndarray:
-    """Return the positions of a quarter of the groups of each class, those whose digests are the least; where the
-    classes have too few for that, of a quarter of all.
+def _alone(classes: np.ndarray) -> np.ndarray:
+    """Return which groups are the only one of their class."""
+    return np.asarray(np.bincount(classes)[classes] == 1)
+
+
+def _held_out(digests: np.ndarray, sizes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return which groups are tested on: of each class those with the least digests, up to a quarter of its rows.
+
+    A class of one group is trained on. Of groups of several rows, each other class has one to test on; and if that
+    is about a quarter, they are those with a digest below a fixed one.
     """
-    order = np.argsort(pd.util.hash_array(digests + np.uint64(draw)))
-    in_class = np.empty(len(order), dtype=int)  # how many of its class come before it
-    in_class[order] = pd.Series(classes[order]).groupby(classes[order]).cumcount().to_numpy()
-    sizes = np.bincount(classes)[classes]
-    held_out = np.flatnonzero(in_class < np.round(sizes * TEST_SHARE))
-    return held_out if len(held_out) >= TEST_ROWS_MIN else order[: round(len(order) * TEST_SHARE)]
+    places = pd.util.hash_array(digests)
+    order = np.argsort(places, kind="stable")
+    if (sizes > 1).any():
+        # Of groups of different sizes, those near a quarter of the rows would change sides with each new one.
+        is_low = places < np.uint64(TEST_SHARE * 2**64)
+        share = sizes[is_low].sum() / sizes.sum()
+        of_class = pd.Series(is_low).groupby(classes)
+        has_both = (of_class.any() & ~of_class.all()) | (of_class.size() == 1)
+        if abs(share - TEST_SHARE) <= UNEVEN_GROUPS and has_both.all() and not is_low[_alone(classes)].any():
+            return np.asarray(is_low)
+    rows = pd.DataFrame({"class": classes[order], "rows": sizes[order]})
+    of_class = rows.groupby("class")["rows"]
+    middle = of_class.cumsum() - rows["rows"] / 2
+    is_held = (middle < of_class.transform("sum") * TEST_SHARE).to_numpy()
+    if (sizes > 1).any():
+        few = ~pd.Series(is_held).groupby(rows["class"]).transform("any") & (of_class.transform("size") > 1)
+        for _, group in rows[few].groupby("class"):
+            is_held[group["rows"].idxmin()] = True
+    if not is_held.any():  # each class has very few
+        is_held[: round(len(order) * TEST_SHARE)] = True
+    held_out = np.zeros(len(order), dtype=bool)
+    held_out[order] = is_held
+    return held_out
 
 
 def _by_time(times: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -65,7 +65,7 @@ def test_a_worse_model_waits_for_somebody_and_a_better_one_goes_live(
     assert (properties["registered_as"], properties["champion"]) == ("challenger", first.request_id)
     assert properties["tenant"] == "challenged"
     segments = json.loads(report(harness, worse))["champion"]["segments"]
-    assert {each["name"].partition(" (")[0] for each in segments} == {"mean radius"}
+    assert {each["name"].rpartition("] ")[2] for each in segments} == {"mean radius"}
 
     assert harness.run("tenant", "update", "challenged", "--hyperparameter", "max_iter=100") == 0
     better = trained(harness, "challenged", 3)

@@ -6,17 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cli.models import _table
+from testing.memory_serving import MemoryComparisons
 from tests.build import NOW, content, model_version, request, submission, tenant, tier
 from tests.unit.test_model_deployment import RUN, Harness
 from tests.unit.test_retraining import Service, upload
+from trainyard.adapters.aws import sagemaker, serving
 from trainyard.contracts.results import parse_evaluation
 from trainyard.contracts.tenants import ServingEntry
 from trainyard.domain.algorithms import BUILT_IN
 from trainyard.domain.aliases import Begun
 from trainyard.domain.challenge import Challenge, objection_to_challenger, summary
-from trainyard.domain.errors import Throttled
+from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.parameters import Defaults, Locations, pipeline_parameters
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Outcome, State
@@ -57,10 +60,10 @@ def test_a_challenger_is_promoted_by_margin_and_by_its_worst_segment(
 
 def test_the_first_model_needs_no_comparison_unless_another_is_live_by_now() -> None:
     assert objection_to_challenger(None, RULE) is None
-    assert objection_to_challenger(None, RULE, live="another") == "it was not compared with the live model"
+    assert objection_to_challenger(None, RULE, live="another") == "it was not compared with the newest model"
     assert objection_to_challenger(BETTER, RULE, live="before") is None
     why = objection_to_challenger(BETTER, RULE, live="another")
-    assert why == "it was compared with the model of request before, which is not live any more"
+    assert why == "it was compared with the model of request before, which is not the newest any more"
 
 
 def test_a_negative_margin_lets_a_model_be_somewhat_worse() -> None:
@@ -209,8 +212,6 @@ def test_what_a_report_leaves_out_counts_as_not_compared(changes: dict[str, Any]
 @pytest.mark.parametrize(
     "changes",
     [
-        {"request": "../x"},
-        {"request": "x" * 65},
         {"gain": 1e31},
         {"gain": "much"},
         {"not_compared": "x" * 201},
@@ -218,8 +219,15 @@ def test_what_a_report_leaves_out_counts_as_not_compared(changes: dict[str, Any]
         {"segments": [{"gain": "x"}]},
     ],
 )
-def test_a_comparison_that_scripts_of_others_write_differently_is_none(changes: dict[str, Any]) -> None:
-    assert evaluated(**NUMBERS | changes) is None
+def test_a_comparison_that_cannot_be_read_was_not_made(changes: dict[str, Any]) -> None:
+    challenge = evaluated(**NUMBERS | changes)
+    assert challenge is not None
+    assert challenge.not_compared == "the report on the comparison is malformed"
+
+
+@pytest.mark.parametrize("request_id", ["../x", "x" * 65, 7, None])
+def test_a_comparison_with_nobody_is_none(request_id: Any) -> None:
+    assert evaluated(**NUMBERS | {"request": request_id}) is None
 
 
 # --- approval by rule --------------------------------------------------------------------------------------------
@@ -262,8 +270,8 @@ def test_a_better_challenger_is_approved_and_deployed(harness: Harness) -> None:
     ("challenge", "why"),
     [
         (replace(BETTER, gain=0.001, champion=submission(1).request_id), "+0.01 is asked for"),
-        (replace(BETTER, champion="older"), "is not live any more"),
-        (None, "it was not compared with the live model"),
+        (replace(BETTER, champion="older"), "is not the newest any more"),
+        (None, "it was not compared with the newest model"),
     ],
 )
 def test_another_one_is_left_to_somebody_with_the_reason_and_is_not_looked_at_again(
@@ -288,6 +296,85 @@ def test_a_challenger_whose_evaluation_cannot_be_read_is_left_to_somebody(harnes
     package = registered(harness, 2)
     assert harness.deployment.begin(package, "run-2", NOW).begun is None
     assert "it is not known how it stands" in harness.packages.packages[package].comment
+
+
+@pytest.mark.parametrize("approval", [Approval.AUTOMATIC, Approval.IF_BETTER])
+def test_what_is_said_of_a_version_asks_for_no_further_run(harness: Harness, approval: Approval) -> None:
+    """An update of a package is an event of its own, which begins another run."""
+    harness.serve(approval=approval)
+    harness.owner = harness.tenants.put(
+        replace(harness.owner, settings=replace(harness.owner.settings, algorithm="linear@2"))
+    )
+    package = registered(harness, 2)
+    compared(harness, 2, replace(BETTER, champion=submission(1).request_id))
+    assert "another version of the algorithm" in harness.deployment.begin(package, "run-2", NOW).reason
+    said = harness.packages.packages[package]
+    harness.packages.leave_pending = None  # type: ignore[assignment, method-assign]
+    assert harness.deployment.begin(package, "run-3", NOW).begun is None
+    assert harness.packages.packages[package] == said
+
+
+def test_a_version_is_compared_with_the_newest_one_that_is_on_its_way(harness: Harness) -> None:
+    second, third = registered(harness, 2), registered(harness, 3)
+    for number in (2, 3):
+        compared(harness, number, replace(BETTER, champion=submission(1).request_id))
+    assert harness.deployment.begin(second, "run-2", NOW).begun is Begun.DEPLOY
+    assert "not the newest any more" in harness.deployment.begin(third, "run-3", NOW).reason
+
+
+def test_of_two_first_models_at_once_one_waits_for_somebody() -> None:
+    harness = Harness()
+    harness.serve(approval=Approval.IF_BETTER)
+    for number in (1, 2):
+        compared(harness, number, None)
+    assert harness.deployment.begin(registered(harness, 1), RUN, NOW).begun is Begun.DEPLOY
+    assert "not compared with the newest" in harness.deployment.begin(registered(harness, 2), "2", NOW).reason
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_a_person_who_decides_meanwhile_is_heard(harness: Harness, is_approved: bool) -> None:
+    package = registered(harness, 2)
+
+    class Slow(MemoryComparisons):
+        def read(self, *_: Any) -> Challenge:
+            (harness.packages.approve if is_approved else harness.packages.reject)(package, "by ada")
+            return replace(BETTER, champion=submission(1).request_id)
+
+    deployment = replace(harness.deployment, comparisons=Slow())
+    assert deployment.begin(package, "run-2", NOW).begun is None
+    decided = harness.packages.packages[package]
+    assert (decided.is_approved, decided.comment) == (is_approved, "by ada")
+
+
+def test_storage_that_is_slow_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answering(code: str) -> Any:
+        class S3:
+            def get_object(self, **_: str) -> Any:
+                raise ClientError({"Error": {"Code": code, "Message": ""}}, "GetObject")
+
+        return lambda *_, **__: S3()
+
+    for code, error in (("SlowDown", Throttled), ("NoSuchKey", Refused), ("AccessDenied", Refused)):
+        monkeypatch.setattr(serving, "client", answering(code))
+        with pytest.raises(error):
+            serving.S3Comparisons().read(tenant(), "churn", "r")
+
+
+def test_properties_have_only_what_the_registry_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, str]] = []
+
+    class Registry:
+        def update_model_package(self, **given: Any) -> None:
+            sent.append(given["CustomerMetadataProperties"])
+            if len(sent) < 3:
+                raise ClientError({"Error": {"Code": "ConflictException", "Message": ""}}, "UpdateModelPackage")
+
+    monkeypatch.setattr(sagemaker, "client", lambda *_, **__: Registry())
+    monkeypatch.setattr(sagemaker, "ANNOTATION_PAUSE_SECONDS", 0)
+    sagemaker.SageMakerAnnotations().annotate("arn", {"not_compared": "it's (odd), ünd … so" + "x" * 300})
+    assert len(sent) == 3, "whoever deploys it was changing it"
+    (value,) = sent[-1].values()
+    assert (value[:20], len(value)) == ("it s  odd   ünd   so"[:20], 256)
 
 
 def test_automatic_approval_asks_for_no_comparison() -> None:

@@ -106,12 +106,24 @@ class Champion(_Report):
         )
 
 
+def _champion(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a comparison; one that cannot be read counts as not made, where it says beside which model."""
+    try:
+        return check(value)
+    except ValidationError:
+        request = value.get("request") if isinstance(value, dict) else None
+        try:
+            return Champion(request=request or "", not_compared="the report on the comparison is malformed")
+        except ValidationError:
+            return None
+
+
 class Evaluation(_Report):
     """How good the model is."""
 
     quality: Quality
     baseline: Annotated[Quality | None, Optionally] = None
-    champion: Annotated[Champion | None, Optionally] = None
+    champion: Annotated[Champion | None, WrapValidator(_champion)] = None
 
 
 class TrainedFile(_Report):

@@ -30,15 +30,17 @@ def objection_to_challenger(
 ) -> str | None:
     """Return why a new model does not take its champion's place by itself; None if it does.
 
-    `challenge` is None for the first model of a data set. `live` is the request that trained the model which
-    answers calls; None where none does, so that it was judged beside the one that was registered last.
+    `challenge` is None for the first model of a data set. `live` is the request that trained the newest model that
+    answers calls, or is about to; None where none does.
     """
     if challenge is None:
-        return None if live is None else "it was not compared with the live model"
+        return None if live is None else "it was not compared with the newest model"
     if challenge.not_compared:
         return f"it was not compared with the model before: {challenge.not_compared}"
     if live is not None and challenge.champion != live:
-        return f"it was compared with the model of request {challenge.champion[:8]}, which is not live any more"
+        return (
+            f"it was compared with the model of request {challenge.champion[:8]}, which is not the newest any more"
+        )
     if challenge.gain < settings.margin:
         return (
             f"{challenge.metric} {challenge.gain:+.4g} beside the model before, on the same rows: "

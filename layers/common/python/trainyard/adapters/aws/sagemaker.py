@@ -1,6 +1,7 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -147,14 +148,31 @@ def _shows_an_end(steps: Sequence[dict[str, Any]]) -> bool:
     return last_is_done or "Failed" in statuses or "Stopped" in statuses
 
 
+_NOT_IN_PROPERTIES = re.compile(r"[^\w .:/=+\-@]")
+PROPERTY_LENGTH_MAX = 256
+"""Of a model package: pattern and length of ModelPackage$CustomerMetadataProperties (botocore's model)."""
+ANNOTATIONS_TRIED, ANNOTATION_PAUSE_SECONDS = 3, 0.5
+
+
 class SageMakerAnnotations:
     """Implements Annotations."""
 
     def annotate(self, arn: str, properties: Mapping[str, str]) -> None:
-        with translated():
-            client("sagemaker").update_model_package(
-                ModelPackageArn=arn, CustomerMetadataProperties=dict(properties)
-            )
+        fitting = {
+            name: _NOT_IN_PROPERTIES.sub(" ", value)[:PROPERTY_LENGTH_MAX] for name, value in properties.items()
+        }
+        for tries_left in reversed(range(ANNOTATIONS_TRIED)):
+            try:
+                with translated():
+                    client("sagemaker").update_model_package(
+                        ModelPackageArn=arn, CustomerMetadataProperties=fitting
+                    )
+                return
+            except ClientError as error:
+                # Whoever deploys the version may be changing it just now.
+                if code_of(error) != "ConflictException" or not tries_left:
+                    raise
+                time.sleep(ANNOTATION_PAUSE_SECONDS)
 
 
 class SageMakerExecutionReports:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.endpoint_scaling import VARIANT
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.tenant_objects import report_at
+from trainyard.adapters.aws.tenant_objects import DENIED, RESULT_BYTES_MAX, split_uri
 from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
 from trainyard.contracts.serving import SAMPLE_BYTES_MAX, parse_sample
 from trainyard.domain.challenge import Challenge
@@ -191,12 +191,23 @@ class S3Comparisons:
     def read(self, tenant: Tenant, data_set: str, request_id: str) -> Challenge | None:
         from trainyard.contracts.results import parse_evaluation
 
-        unread: list[str] = []
         root = f"s3://{tenant.bucket}/{tenant.root}"
         where = Locations(root_uri=root, data_set=data_set, request_id=request_id)
-        evaluation = report_at(where.evaluation, parse_evaluation, unread)
-        if evaluation is None:
-            raise Refused(unread[0] if unread else "evaluation.json is gone")
+        bucket, key = split_uri(where.evaluation)
+        try:
+            with translated():
+                body = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read(RESULT_BYTES_MAX + 1)
+        except ClientError as error:
+            # What passes is raised, and the step is tried again.
+            if code_of(error) in {*ABSENT, *DENIED}:
+                raise Refused(f"evaluation.json cannot be read: {code_of(error)}") from error
+            raise
+        if len(body) > RESULT_BYTES_MAX:
+            raise Refused(f"evaluation.json has more than {RESULT_BYTES_MAX:,} bytes")
+        try:
+            evaluation = parse_evaluation(body)
+        except Malformed as error:
+            raise Refused(f"evaluation.json: {error}") from error
         return evaluation.champion.as_challenge() if evaluation.champion else None
 
 

@@ -57,6 +57,7 @@ from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.policies import Policies
 
 BY_RULE = "not approved by the data set's rule"
+DECIDED = "somebody has decided about it just now"
 NOT_APPROVED = "it is not approved, or its approval was taken back"
 
 APPROVES_WITHIN = timedelta(days=1)
@@ -143,6 +144,9 @@ class ModelDeployment:
             return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group", now)
         if not package.is_approved:
             objection, comment = self._beside_live(package, tenant)
+            current = self.packages.get(package.arn)
+            if current is None or not current.is_pending:  # somebody has decided meanwhile
+                return self._not_begun(version_id, DECIDED, now)
             if objection is not None:
                 self.packages.leave_pending(package.arn, f"{BY_RULE}: {objection}"[:COMMENT_LENGTH_MAX])
                 return self._not_begun(version_id, objection, now)
@@ -186,7 +190,7 @@ class ModelDeployment:
             challenge = self.comparisons.read(tenant, package.data_set, package.request_id)
         except Refused as error:
             return f"it is not known how it stands beside the model before: {error}", ""
-        number = self.aliases.get(package.tenant_id, package.data_set).live
+        number = _newest_of(self.aliases.get(package.tenant_id, package.data_set), package.version)
         live = self.versions.get(package.tenant_id, package.data_set, number) if number is not None else None
         objection = objection_to_challenger(challenge, settings, live=live.request_id if live else None)
         return objection, f"{comment}: {summary(challenge)}" if challenge else comment
@@ -483,6 +487,12 @@ class ModelDeployment:
         return version
 
 
+def _newest_of(alias: Alias, but: int) -> int | None:
+    """Return the newest version that answers calls, or is about to, other than a version."""
+    numbers = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
+    return max((number for number in numbers if number is not None and number != but), default=None)
+
+
 def _is_judged(alias: Alias, version: int) -> bool:
     """Tell whether a version is judged: it is a canary, or in test for a limited time."""
     return version == alias.canary or (version == alias.testing and alias.test_ends_at is not None)
@@ -495,6 +505,7 @@ def approves_itself(package: ModelPackage, tenant: Tenant | None, now: datetime)
     """
     if tenant is None or not package.is_pending or now - package.created_at > APPROVES_WITHIN:
         return False
+    if package.comment.startswith(BY_RULE):
+        return False  # it was looked at: to say so was a change of the package, with an event of its own
     approval = tenant.settings_for(package.data_set).serving.approval
-    # One that was not better than the live version is not looked at again.
-    return approval is Approval.AUTOMATIC or (approval is Approval.IF_BETTER and not package.comment)
+    return approval in (Approval.AUTOMATIC, Approval.IF_BETTER)
