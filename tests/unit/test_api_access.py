@@ -42,6 +42,7 @@ OF_SERVICE = {
     f"/v1/service/requests/{1:032x}/passes": "",
     "/v1/service/bulk-actions": "?limit=5",
     f"/v1/service/bulk-actions/{SERVICE_ACTION}": "",
+    "/v1/service/calendar": "?hours=5",
     "/v1/service/waves": "?limit=5",
     f"/v1/service/waves/{WAVE}": "?limit=5",
     "/v1/service/dead-letters": "",

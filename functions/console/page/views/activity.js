@@ -4,10 +4,11 @@ import { get } from "../api.js";
 import { columns, gantt, legend, numbers } from "../charts.js";
 import { banner, el, field, panel, select } from "../dom.js";
 import { endedOn, ENDS } from "../ended.js";
-import { badge, between, duration, stateName, time, today } from "../format.js";
+import { badge, between, duration, many, stateName, time, today } from "../format.js";
 import { table } from "../table.js";
 
 const HOUR = 3600000;
+const HOURS_AHEAD = 24;
 const SECONDS = 60;
 
 export function show(view, context) {
@@ -25,6 +26,9 @@ export function show(view, context) {
     timeline: holder(150),
     throughput: holder(150),
     waits: holder(150),
+    load: holder(150),
+    loadNotes: el("div"),
+    loadNumbers: el("div"),
     throughputNumbers: el("div"),
     waitNumbers: el("div"),
   };
@@ -57,16 +61,24 @@ export function show(view, context) {
       ),
       panel("Median wait by hour of start (UTC)", charts.waits, details("Numbers", charts.waitNumbers)),
     ),
+    panel(
+      "What schedules will ask for, by hour (UTC)",
+      charts.load,
+      charts.loadNotes,
+      details("Numbers", charts.loadNumbers),
+    ),
     panel("All runs", list.element),
   );
 
   async function load({ isAsked }) {
     const chosen = day.value || today();
     const { tiers } = await get("v1/service");
-    const [past, running] = await Promise.all([
+    const [past, running, calendar] = await Promise.all([
       ended(tiers.map((tier) => tier.name)),
       chosen === today() ? get("v1/service/running") : { items: [] },
+      get("v1/service/calendar", { hours: HOURS_AHEAD }),
     ]);
+    drawLoad(charts, calendar);
     const runs = merged(running.items, past.requests);
     draw(charts, runs, chosen, by.value, linkOf);
     list.update(runs, { isAsked });
@@ -75,6 +87,19 @@ export function show(view, context) {
     );
   }
   return { load, seconds: SECONDS };
+}
+
+/** Draw what schedules will ask for in the next hours, beside how much may run at once. */
+function drawLoad({ load, loadNotes, loadNumbers }, { hours, slots, schedules, unreadable }) {
+  const bars = hours.map(({ begins, runs }) => ({ label: begins.slice(11, 16), parts: [["RUNNING", runs]] }));
+  const description = `Runs that ${many(schedules, "schedule")} will ask for, by the hour`;
+  if (schedules) columns(load, { bars, description, unit: (value) => String(Math.round(value * 10) / 10) });
+  else load.replaceChildren(el("p", { class: "quiet" }, "There are no schedules."));
+  loadNotes.replaceChildren(
+    el("p", { class: "quiet" }, `${many(schedules, "schedule")}; ${many(slots, "run")} may run at once.`),
+    ...unreadable.map((words) => banner("", words)),
+  );
+  loadNumbers.replaceChildren(numbers({ bars, names: { RUNNING: "Runs" } }));
 }
 
 const details = (title, content) => el("details", {}, el("summary", {}, title), content);

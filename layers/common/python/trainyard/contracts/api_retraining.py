@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainyard.application.scheduling.calendar import Planned
+from trainyard.application.scheduling.calendar import HOUR, Calendar, Planned, load_of
 from trainyard.domain.requests import RequestKind
 from trainyard.domain.retraining_record import RetrainingRecord
 
@@ -43,6 +43,58 @@ class RetrainingAnswer(_Answer):
 
     schedules: Annotated[list[ScheduleAnswer], Field(description="Those that are due next come first")]
     triggers: Annotated[list[TriggerAnswer], Field(description="The last one comes first")]
+
+
+class HourAnswer(_Answer):
+    """What schedules will ask for in an hour."""
+
+    begins: datetime
+    runs: float
+
+
+class DueAnswer(_Answer):
+    """A schedule of a tenant."""
+
+    tenant_id: str
+    data_set: Annotated[str | None, Field(description="Null for all data sets without a schedule of their own")]
+    kind: RequestKind
+    schedule: str
+    due_at: datetime | None
+
+
+class CalendarAnswer(_Answer):
+    """What the schedules of all tenants will ask for, and the slots that there are for it."""
+
+    slots: Annotated[int, Field(description="How many runs may run at once now")]
+    hours: list[HourAnswer]
+    next: Annotated[list[DueAnswer], Field(description="Those that are due next")]
+    schedules: Annotated[int, Field(description="How many there are in all")]
+    unreadable: Annotated[list[str], Field(description="Schedules that cannot be read, and why")]
+
+
+UNREADABLE_MAX = 20
+
+
+def calendar_answer_of(calendar: Calendar, now: datetime, *, hours: int, slots: int, limit: int) -> CalendarAnswer:
+    return CalendarAnswer(
+        slots=slots,
+        hours=[
+            HourAnswer(begins=now + number * HOUR, runs=round(runs, 2))
+            for number, runs in enumerate(load_of(calendar.plans, now, hours))
+        ],
+        next=[
+            DueAnswer(
+                tenant_id=each.tenant_id,
+                data_set=each.data_set,
+                kind=each.kind,
+                schedule=each.text,
+                due_at=each.due_at,
+            )
+            for each in calendar.plans[:limit]
+        ],
+        schedules=len(calendar.plans),
+        unreadable=calendar.unreadable[:UNREADABLE_MAX],
+    )
 
 
 def retraining_of(plans: Iterable[Planned], records: Iterable[tuple[str, RetrainingRecord]]) -> RetrainingAnswer:

@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import Field
 
 from trainyard.application.billing.reports import By, cost_report
+from trainyard.application.scheduling.calendar import calendar_of
 from trainyard.application.scheduling.policy_changes import differences
 from trainyard.contracts.api import Cursor, Day, Limit, Month, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
@@ -38,6 +39,7 @@ from trainyard.contracts.api_overview import (
     what_if_of,
 )
 from trainyard.contracts.api_passes import PassList, passes_of
+from trainyard.contracts.api_retraining import CalendarAnswer, calendar_answer_of
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import REQUEST_ID
@@ -58,6 +60,7 @@ from trainyard.persistence.policies import PolicyVersion
 
 router = routes()
 
+Hours = Annotated[int, Field(ge=1, le=168, description="How many hours from now on")]
 QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of each tier are shown at most")]
 
 VERSION_DIGITS_MAX = 8
@@ -257,6 +260,18 @@ def list_deployments(
     return DeploymentList(
         items=[deployment_of(model, now) for model in page.models], next=cursor_text(page.cursor)
     )
+
+
+@router.get("/v1/service/calendar", summary="What schedules will ask for", responses=answers(CalendarAnswer))
+def show_calendar(hours: Annotated[Hours, Query()] = 24, limit: Annotated[Limit, Query()] = 20) -> CalendarAnswer:
+    """By the hour, beside the slots that there are. What EventBridge spreads over some minutes counts when it is due."""
+    principal = allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("hours", "limit")
+    limit_calls(f"calendar#{principal.caller}", HEALTH_MAX)
+    now = datetime.now(UTC)
+    slots = bootstrap.explain().policies.current().at(now).running_max
+    calendar = calendar_of(bootstrap.tenants().all(), now)
+    return calendar_answer_of(calendar, now, hours=hours, slots=slots, limit=limit)
 
 
 @router.get("/v1/service/health", summary="What is wrong with the service", responses=answers(HealthAnswer))
