@@ -264,7 +264,7 @@ def list_deployments(
 
 @router.get("/v1/service/calendar", summary="What schedules will ask for", responses=answers(CalendarAnswer))
 def show_calendar(hours: Annotated[Hours, Query()] = 24, limit: Annotated[Limit, Query()] = 20) -> CalendarAnswer:
-    """By the hour, beside the slots that there are. What EventBridge spreads over some minutes counts when it is due."""
+    """By the hour, beside the slots. What EventBridge spreads over minutes counts when it is due."""
     principal = allow_service(Access.READ_SERVICE)
     refuse_parameters_but("hours", "limit")
     limit_calls(f"calendar#{principal.caller}", HEALTH_MAX)
