@@ -55,6 +55,8 @@ TESTS = (
     "tests/unit/test_inference.py",
     "tests/unit/test_bulk_actions.py",
     "tests/unit/test_api_keys.py",
+    "tests/unit/test_retraining.py",
+    "tests/unit/test_waves.py",
 )
 WORKERS = 2
 SECONDS_MAX = 300

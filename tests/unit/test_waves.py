@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from testing.memory_ports import MemoryTenants
+from testing.memory_store import MemoryStore
 from testing.service import ACCOUNT
 from tests.build import NOW, content, model_version, policy, tenant, tier
 from tests.unit.test_use_cases import Harness
@@ -40,6 +41,7 @@ from trainyard.domain.waves import (
 )
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.store import Item, Key
 from trainyard.persistence.waves import Waves
 
 BEFORE, VERSION = "neighbours", "neighbours@2"
@@ -795,3 +797,56 @@ def test_a_larger_share_includes_a_smaller_one() -> None:
     assert [len(share) for share in shares] == [1, 10, 50, 100]
     assert all(small < large for small, large in pairwise(shares))
     assert check_stages([1, 100]) == (1, 100)
+
+
+# --- what is stored ----------------------------------------------------------------------------------------------
+
+
+def blind(waves: Waves, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is written at the same moment not be seen before."""
+    get = waves.store.get
+
+    def unseen(*keys: Key) -> list[Item | None]:
+        return [None if key.pk == "waves-unfinished" else item for key, item in zip(keys, get(*keys), strict=True)]
+
+    monkeypatch.setattr(waves.store, "get", unseen)
+
+
+def test_of_two_waves_that_begin_at_once_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    waves_stored = Waves(MemoryStore())
+    waves_stored.add(wave_of())
+    blind(waves_stored, monkeypatch)
+    with pytest.raises(Conflict):
+        waves_stored.add(wave_of(wave_id="another"))
+    with pytest.raises(Conflict):
+        waves_stored.add(wave_of(version="linear@2"))
+    assert [each.version for each in waves_stored.page(limit=5)[0]] == [VERSION]
+
+
+def test_a_wave_that_goes_back_after_its_end_is_the_only_one_of_its_algorithm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waves_stored = Waves(MemoryStore())
+    waves_stored.add(wave_of())
+    ended = waves_stored.change(wave_of(state=WaveState.DONE))
+    assert waves_stored.unfinished() == []
+    back = replace(ended, state=WaveState.GOING_BACK)
+    with pytest.raises(Conflict):
+        waves_stored.reopen(replace(back, revision=0))
+    waves_stored.add(wave_of(wave_id="another", version="neighbours@3"))
+    blind(waves_stored, monkeypatch)
+    with pytest.raises(Conflict):
+        waves_stored.reopen(back)
+    monkeypatch.undo()
+    assert [each.wave_id for each in waves_stored.unfinished()] == ["another"]
+
+
+def test_what_is_stored_of_a_wave_is_read_back() -> None:
+    waves_stored = Waves(MemoryStore())
+    wave = wave_of(stages=(2.5, 100.0), tier="basic", tag="pilot", margin=0.015, reason="x", is_waved_on=True)
+    waves_stored.add(wave)
+    assert waves_stored.get("w") == wave
+    judged = Judged(data_set="churn", verdict=WORSE, request_id="r", metric="r2", gain=-0.25, reason="y")
+    member = member_of(judged=(judged, replace(judged, gain=None)), tries=2, run="run", reason="z")
+    stored = waves_stored.put_member(wave, member)
+    assert list(waves_stored.members("w")) == [stored] == [replace(member, revision=1)]
