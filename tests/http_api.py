@@ -189,11 +189,34 @@ class MemoryJobLogs:
         return shown, following, len(lines) < limit
 
 
+NOT_MOVED: dict[str, Any] = {
+    "version": 1,
+    "rows_before": 10,
+    "rows": 12,
+    "columns": [],
+    "target": None,
+    **{name: [] for name in ("absent", "changed", "added", "emptied", "swapped")},
+}
+
+
 class MemoryResults:
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], bytes] = {}
+        """Bucket and key → body."""
+        self.default: bytes | None = json.dumps(NOT_MOVED).encode()
+        """What all other objects are."""
+
     def addresses(self, tenant: Tenant, keys: Sequence[str]) -> tuple[list[str], datetime]:
         if tenant.state is not TenantState.ACTIVE:
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}")
         return [f"https://{tenant.bucket}/{key}" for key in keys], NOW
+
+    def read(self, tenant: Tenant, key: str, bytes_max: int) -> bytes | None:
+        self.addresses(tenant, [])
+        body = self.objects.get((tenant.bucket, key), self.default)
+        if body is not None and len(body) > bytes_max:
+            raise Refused(f"it has more than {bytes_max:,} bytes")
+        return body
 
 
 class MemoryPredictions:
@@ -355,13 +378,14 @@ class Api:
             calls=InferenceBook(store=self.store, retention=timedelta(days=400)),
             runs=self.promotions,
         )
+        self.results = MemoryResults()
         models = Models(
             packages=self.packages,
             arn_of=arn_of,
             requests=self.requests,
             aliases=Aliases(self.store, lambda _: None),
             versions=ModelVersions(self.store),
-            results=MemoryResults(),
+            results=self.results,
         )
         for name, value in {
             "request_pages": lambda: self.pages,
@@ -400,6 +424,7 @@ class Api:
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,
+            "tenant_results": lambda: self.results,
             "api_keys": lambda: self.api_keys,
             "deployed_models": lambda: self.deployed_models,
             "predictions": lambda: self.predictions,

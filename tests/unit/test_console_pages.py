@@ -1,5 +1,6 @@
 """The console's pages in a browser, over memory: what is hostile, empty, large, slow, offline or in the way."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from playwright.sync_api import Browser, Route, expect
 from testing.browser import CHROMIUM, MISSING, NARROW, Visit, chromium
 from tests.build import NOW, job, step, tenant
 from tests.console_server import ConsoleServer, serving
-from tests.http_api import Api
+from tests.http_api import NOT_MOVED, Api
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus
 from trainyard.application.api.uploads import Upload
 from trainyard.application.ports import ExecutionReport
@@ -681,6 +682,25 @@ def test_an_operator_expedites_a_waiting_request(browser: Browser, server: Conso
         expect(visit.page.locator("main")).to_contain_text("an audit at <b>noon</b>")
     (expedited,) = server.api.service.scheduler.tables.ledger.read().expedited
     assert (expedited.request_id, expedited.why) == (waiting, "an audit at <b>noon</b>")
+
+
+def test_what_has_moved_is_drawn_beside_the_last_training(browser: Browser, server: ConsoleServer) -> None:
+    fill(server.api, 1)
+    (request,) = server.api.requests.of_tenant("acme")
+    moved = {"counts": [1, 9], "missing": 10}
+    column = {"name": HOSTILE, "kind": "number", "index": 0.7, "band": "shifted", "before": moved, "now": moved}
+    report = NOT_MOVED | {"columns": [column], "absent": ["age"], "swapped": [["a", "b"]]}
+    server.api.results.default = json.dumps(report).encode()
+    for width in (1440, NARROW):
+        with Visit(browser, server.address, width=width, token="t") as visit:
+            visit.go(f"/t/acme/requests/{request.request_id}", f"Request {request.request_id[:8]}")
+            main = visit.page.locator("main")
+            expect(main).to_contain_text("Columns that are not there any more: age")
+            expect(main).to_contain_text("a and b")
+            expect(visit.page.get_by_role("img", name="before: 1, 9 rows by bin")).to_be_visible()
+            expect(visit.page.get_by_role("table", name="Columns, those")).to_contain_text("50 % → 50 %")
+            assert main.locator("img, script").count() == 0
+            assert (visit.overflow(), visit.clipped(), visit.violations()) == (0, [], [])
 
 
 def test_an_operator_begins_a_wave_follows_it_and_sends_it_back(browser: Browser, server: ConsoleServer) -> None:

@@ -16,6 +16,7 @@ import {
   usd,
 } from "../format.js";
 import { table } from "../table.js";
+import { driftOf } from "./drift.js";
 import { explained } from "./prospect.js";
 import { runsOf } from "./runs.js";
 
@@ -31,6 +32,7 @@ export function show(view, context) {
   const history = el("ol", { class: "life" });
   const runs = runsOf(context);
   const passes = passesOf();
+  const drift = driftOf(context);
   const details = el("div", { class: "details" });
   const status = el("div", { role: "status" });
   const cancel = el("button", { type: "button", class: "danger", hidden: true }, "Cancel the request");
@@ -43,6 +45,7 @@ export function show(view, context) {
     passes.element,
     panel("History", history),
     runs.element,
+    drift.element,
     panel("Details", details),
   );
 
@@ -58,6 +61,7 @@ export function show(view, context) {
     waiting.hidden = why === null;
     fill(reasons, why ? explained(why) : []);
     await runs.load(request);
+    await drift.load(request);
     if (isOfService) await passes.load(request);
   }
 

@@ -14,6 +14,7 @@ from trainyard.adapters.aws.credentials import MINUTES_MAX, scoped_credentials
 from trainyard.adapters.aws.deployment_names import Purpose
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.storage import data_sets_in, has_object
+from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED
 from trainyard.application.api.uploads import Part, PartAddress, Upload
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant
@@ -74,6 +75,21 @@ class S3TenantResults:
     def addresses(self, tenant: Tenant, keys: Sequence[str]) -> tuple[list[str], datetime]:
         s3, expires_at = self.clients.client(tenant, Purpose.READ)
         return [_presigned(s3, "get_object", Bucket=tenant.bucket, Key=key) for key in keys], expires_at
+
+    def read(self, tenant: Tenant, key: str, bytes_max: int) -> bytes | None:
+        s3, _ = self.clients.client(tenant, Purpose.READ)
+        try:
+            with translated():
+                body = s3.get_object(Bucket=tenant.bucket, Key=key)["Body"].read(bytes_max + 1)
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return None
+            if code_of(error) in DENIED:
+                raise Refused("it cannot be read: access is denied") from error
+            raise
+        if len(body) > bytes_max:
+            raise Refused(f"it has more than {bytes_max:,} bytes")
+        return bytes(body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

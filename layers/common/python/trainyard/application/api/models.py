@@ -41,6 +41,10 @@ class TenantResults(Protocol):
         """Return where objects of the tenant can be fetched, and until when; raises Refused."""
         ...
 
+    def read(self, tenant: Tenant, key: str, bytes_max: int) -> bytes | None:
+        """Return an object of the tenant, None where there is none; raises Refused, also for a larger one."""
+        ...
+
 
 class ModelFiles(NamedTuple):
     """Where the files of a model can be fetched."""

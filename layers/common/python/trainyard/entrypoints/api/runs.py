@@ -7,6 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from trainyard.application.api.runs import LogPosition
 from trainyard.contracts.api import Cursor, answers, parse_cursor
+from trainyard.contracts.api_drift import DriftAnswer, drift_of
 from trainyard.contracts.api_runs import (
     AttemptList,
     AttemptNumber,
@@ -16,13 +17,23 @@ from trainyard.contracts.api_runs import (
     attempts_of,
     log_of,
 )
-from trainyard.domain.errors import Malformed
+from trainyard.contracts.drift import parse_drift
+from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.parameters import Locations
 from trainyard.domain.principals import Access
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import allow, limit_calls, refuse_parameters_but, routes, tenants_request
+from trainyard.entrypoints.api.calls import (
+    NotFound,
+    allow,
+    limit_calls,
+    refuse_parameters_but,
+    routes,
+    tenants_request,
+)
 
 router = routes()
 
+REPORT_BYTES_MAX = 1024 * 1024
 REQUEST = "/v1/tenants/<tenant_id>/requests/<request_id>"
 READS_MAX = 20
 """Of a caller within ten seconds: CloudWatch Logs and SageMaker take a few such calls a second of the account."""
@@ -39,6 +50,27 @@ def list_attempts(tenant_id: str, request_id: str) -> AttemptList:
     request = tenants_request(tenant_id, request_id)
     limit_calls(f"runs#{principal.caller}", READS_MAX)
     return attempts_of(bootstrap.runs().attempts(request))
+
+
+@router.get(
+    f"{REQUEST}/drift",
+    summary="How a training's data has moved from the last one's",
+    responses=answers(DriftAnswer, 409),
+)
+def show_drift(tenant_id: str, request_id: str) -> DriftAnswer:
+    """The first step of the shipped scripts writes it; 404 where the data was not compared."""
+    principal, tenant = allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but()
+    request = tenants_request(tenant_id, request_id)
+    limit_calls(f"runs#{principal.caller}", READS_MAX)
+    key = Locations.of(tenant, request).drift.removeprefix(f"s3://{tenant.bucket}/")
+    body = bootstrap.tenant_results().read(tenant, key, REPORT_BYTES_MAX)
+    if body is None:
+        raise NotFound
+    try:
+        return drift_of(parse_drift(body))
+    except Malformed as error:  # a script of the tenant's wrote it
+        raise Refused(f"drift.json cannot be read: {error}") from error
 
 
 @router.get(f"{REQUEST}/logs", summary="What a step of a request printed", responses=answers(LogAnswer, 409))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.bulk_actions import BulkRequests, BulkSelections, BulkWork
     from trainyard.application.api.dead_letters import DeadLetterOffice
     from trainyard.application.api.keys import ApiKeys
-    from trainyard.application.api.models import Models
+    from trainyard.application.api.models import Models, TenantResults
     from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
     from trainyard.application.api.request_pages import RequestPages
@@ -331,6 +331,13 @@ def models() -> Models:
         results=S3TenantResults(clients=_tenant_clients()),
         parallel_map=parallel_map,
     )
+
+
+@cache
+def tenant_results() -> TenantResults:
+    from trainyard.adapters.aws.tenant_data import S3TenantResults
+
+    return S3TenantResults(clients=_tenant_clients())
 
 
 @cache

@@ -1,0 +1,56 @@
+"""How data has moved, by the HTTP API: read with the tenant's own credentials, and by a schema."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.http_api import NOT_MOVED, Api
+from trainyard.domain.tenants import TenantState
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+def column(name: str, index: float) -> dict[str, Any]:
+    counts = {"counts": [5, 5], "missing": 0}
+    band = "shifted" if index > 0.25 else "stable"
+    return {"name": name, "kind": "number", "index": index, "band": band, "before": counts, "now": counts}
+
+
+def test_the_columns_that_moved_farthest_come_first(api: Api) -> None:
+    request = api.enlist(1)
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    report = NOT_MOVED | {
+        "columns": [column(f"c{number}", number / 100) for number in range(150)],
+        "absent": ["age"],
+    }
+    key = f"reports/{request.data_set}/{request.request_id}/profile/drift.json"
+    api.results.objects[tenant.bucket, tenant.root + key] = json.dumps(report).encode()
+    api.results.default = None
+    status, answer = api.get(f"/v1/tenants/acme/requests/{request.request_id}/drift")
+    assert status == 200
+    assert [each["name"] for each in answer["columns"]][:2] == ["c149", "c148"]
+    assert (len(answer["columns"]), answer["is_complete"], answer["absent"]) == (100, False, ["age"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(None, 404), (b"[", 409), (b"{}", 409), (b"x" * 2_000_000, 409), (b'{"version": 2}', 409)],
+)
+def test_what_is_no_report_is_refused_and_none_is_not_found(api: Api, body: bytes | None, status: int) -> None:
+    request = api.enlist(1)
+    api.results.default = body
+    assert api.get(f"/v1/tenants/acme/requests/{request.request_id}/drift")[0] == status
+
+
+def test_nothing_is_read_of_a_tenant_that_is_not_active(api: Api) -> None:
+    request = api.enlist(1)
+    owner = api.tenants.get("acme")
+    assert owner is not None
+    api.tenants.put(replace(owner, state=TenantState.SUSPENDED))
+    assert api.get(f"/v1/tenants/acme/requests/{request.request_id}/drift")[0] == 409
