@@ -12,7 +12,8 @@ from testing.memory_serving import MemoryOwnModels
 from tests.build import NOW
 from tests.unit.test_lost_approvals import search, search_over
 from tests.unit.test_model_deployment import RUN, Harness, arn
-from trainyard.application.serving.model_deployment import APPROVES_WITHIN, Judgement, VersionId
+from trainyard.application.serving.approval_rule import APPROVES_WITHIN
+from trainyard.application.serving.model_deployment import Judgement, VersionId
 from trainyard.application.serving.ports import OwnEndpoint
 from trainyard.application.serving.removal import ServedModels
 from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints

@@ -57,6 +57,7 @@ def test_the_same_model_gains_nothing(container: Container, before: Path) -> Non
     assert all(each["gain"] == 0 for each in answer["segments"])
 
 
+@pytest.mark.thorough
 def test_a_model_that_learnt_from_wrong_labels_is_worse_and_one_from_right_labels_is_better(
     container: Container, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_nearly_all_rows_to_test_on_are_those_of_the_training_before(container: 
     assert len(before - now) <= 10
 
 
+@pytest.mark.thorough
 def test_segments_are_the_values_of_a_column_or_quarters_of_it(container: Container, before: Path) -> None:
     by_plan = challenged(container, csv(customers(400)), before, "plan")["segments"]
     assert {each["name"] for each in by_plan} == {f"{plan} (plan)" for plan in set(customers(400)["plan"])}
@@ -94,6 +96,7 @@ def test_segments_are_the_values_of_a_column_or_quarters_of_it(container: Contai
     assert sum(each["rows"] for each in by_number) == 100
 
 
+@pytest.mark.thorough
 def test_a_segment_that_is_worse_is_named_first(container: Container, before: Path) -> None:
     rows = customers(400)
     is_young = rows["months"] < rows["months"].quantile(0.25)
@@ -105,6 +108,7 @@ def test_a_segment_that_is_worse_is_named_first(container: Container, before: Pa
     assert gains[0] < gains[-1]
 
 
+@pytest.mark.thorough
 def test_numbers_are_compared_by_the_metric_that_counts(container: Container, tmp_path: Path) -> None:
     asked = {"target": "price"}
     champion = trained(container, csv(homes(400)), tmp_path / "before", **asked)
@@ -136,6 +140,7 @@ def ratings(names: dict[int, str], rows: int = 400) -> bytes:
     return csv(pd.DataFrame({"a": value.round(3), "b": g.normal(0, 1, rows).round(3), "churned": labels}))
 
 
+@pytest.mark.thorough
 def test_labels_that_are_only_spelt_otherwise_are_the_same_and_others_are_not(
     container: Container, tmp_path: Path
 ) -> None:
@@ -148,6 +153,7 @@ def test_labels_that_are_only_spelt_otherwise_are_the_same_and_others_are_not(
     assert numbers["not_compared"] == "it predicts classes"
 
 
+@pytest.mark.thorough
 def test_a_champion_without_a_class_that_is_new_is_compared(container: Container, tmp_path: Path) -> None:
     body = ratings({0: "low", 1: "mid", 2: "high"})
     two = b"\n".join(line for line in body.splitlines() if not line.endswith(b"high"))
@@ -155,11 +161,13 @@ def test_a_champion_without_a_class_that_is_new_is_compared(container: Container
     assert challenged(container, body, before)["gain"] > 0.1
 
 
+@pytest.mark.thorough
 def test_a_column_to_compare_by_may_hold_what_is_no_finite_number(container: Container, before: Path) -> None:
     table = customers(400).assign(wealth=[float("inf") if n % 3 == 0 else n * 1.5 for n in range(400)])
     assert "segments" in challenged(container, csv(table), before, "wealth")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("groups", [6, 8, 10, 16])
 def test_groups_are_split_so_that_each_class_is_in_both_parts(container: Container, groups: int) -> None:
     """Patients: all rows of one have the same class."""
@@ -170,6 +178,7 @@ def test_groups_are_split_so_that_each_class_is_in_both_parts(container: Contain
         assert container.preprocess(("data.csv", csv(table)), split="group:patient") == "", (groups, seed)
 
 
+@pytest.mark.thorough
 def test_groups_that_are_tested_on_stay_so_when_there_are_more(container: Container) -> None:
     g = np.random.default_rng(7)
     sizes = g.lognormal(2, 1, 60).astype(int) + 1
@@ -224,6 +233,7 @@ def archived(folder: Path, **files: str) -> Path:
 SCHEMA = '{"columns": []}'
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("files", "why"),
     [
@@ -343,6 +353,7 @@ def iterations(container: Container) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.thorough
 def test_a_linear_classifier_that_begins_with_the_live_model_ends_at_the_same_one_sooner(
     container: Container, before: Path
 ) -> None:
@@ -355,6 +366,7 @@ def test_a_linear_classifier_that_begins_with_the_live_model_ends_at_the_same_on
     assert abs(container.evaluate()["quality"]["value"] - quality) < 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "algorithm", "why"),
     [
@@ -371,6 +383,7 @@ def test_a_training_goes_on_without_a_model_that_it_can_begin_with(
     assert container.evaluate()["quality"]["value"] > 0.5
 
 
+@pytest.mark.thorough
 def test_other_classes_and_other_columns_are_not_mixed_up(container: Container, before: Path) -> None:
     more = customers(400).assign(age=range(400)).drop(columns="fee")
     assert container.preprocess(("data.csv", csv(more))) == ""

@@ -223,7 +223,7 @@ def test_a_model_of_noise_is_not_better_than_the_baseline(
     assert "baseline" in report["verdict"]["text"]
     low, high = report["interval"]
     assert low < report["baseline"]["value"] + 0.05
-    assert high > low
+    assert high >= low, "a model may always say the same"
 
 
 def test_many_parts_are_one_table_and_what_was_read_is_told(container: Container) -> None:

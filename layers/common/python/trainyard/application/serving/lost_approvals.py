@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgement, VersionId, approves_itself
+from trainyard.application.serving.approval_rule import approves_itself
+from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgement, VersionId
 from trainyard.application.serving.ports import ModelPackages
 from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.serving.approval_rule import ApprovalRule, approves_itself
 from trainyard.application.serving.ports import (
     Comparisons,
     EndpointState,
@@ -29,7 +30,6 @@ from trainyard.application.serving.ports import (
 )
 from trainyard.application.serving.promotion import Promoter
 from trainyard.domain import smoke_test
-from trainyard.domain.algorithms import family_of
 from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import (
     Alias,
@@ -45,23 +45,17 @@ from trainyard.domain.aliases import (
     postponed,
     rolled_back,
 )
-from trainyard.domain.approval_links import COMMENT_LENGTH_MAX
-from trainyard.domain.challenge import objection_to_challenger, summary
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
-from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, Promotion, objection_to
+from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Mode, Promotion, objection_to
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.policies import Policies
 
-BY_RULE = "not approved by the data set's rule"
-DECIDED = "somebody has decided about it just now"
 NOT_APPROVED = "it is not approved, or its approval was taken back"
 
-APPROVES_WITHIN = timedelta(days=1)
-"""Of the registration of a version; time enough for the search to find it where its event was lost."""
 
 REASON_MAX = 500
 """Characters that are kept of why a version failed."""
@@ -143,15 +137,10 @@ class ModelDeployment:
         if package.group != tenant.model_group:
             return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group", now)
         if not package.is_approved:
-            objection, comment = self._beside_live(package, tenant)
-            current = self.packages.get(package.arn)
-            if current is None or not current.is_pending:  # somebody has decided meanwhile
-                return self._not_begun(version_id, DECIDED, now)
-            if objection is not None:
-                self.packages.leave_pending(package.arn, f"{BY_RULE}: {objection}"[:COMMENT_LENGTH_MAX])
-                return self._not_begun(version_id, objection, now)
-            self.packages.approve(package.arn, comment)
-            package = replace(package, is_approved=True, changed_at=now)
+            try:
+                package = self._rule.apply(package, tenant, now)
+            except Refused as refusal:
+                return self._not_begun(version_id, str(refusal), now)
         version = self._version(package, tenant, now)
         if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
             objection = self._objection(tenant, version)
@@ -178,35 +167,14 @@ class ModelDeployment:
         is_judged = _is_judged(alias, package.version)
         return Started(id=version_id, begun=begun, is_judged=is_judged, is_missing=is_missing)
 
-    def _beside_live(self, package: ModelPackage, tenant: Tenant) -> tuple[str | None, str]:
-        """Return why a version is left to somebody, None if it is not; and the comment to approve it with."""
-        settings = tenant.settings_for(package.data_set).serving
-        comment = "approved by the data set's rule"
-        if self._is_of_another_version(package, tenant):
-            return "its data set has another version of the algorithm by now", ""
-        if settings.approval is not Approval.IF_BETTER:
-            return None, comment
-        try:
-            challenge = self.comparisons.read(tenant, package.data_set, package.request_id)
-        except Refused as error:
-            return f"it is not known how it stands beside the model before: {error}", ""
-        number = _newest_of(self.aliases.get(package.tenant_id, package.data_set), package.version)
-        live = self.versions.get(package.tenant_id, package.data_set, number) if number is not None else None
-        objection = objection_to_challenger(challenge, settings, live=live.request_id if live else None)
-        return objection, f"{comment}: {summary(challenge)}" if challenge else comment
-
-    def _is_of_another_version(self, package: ModelPackage, tenant: Tenant) -> bool:
-        """Tell whether a package was trained with a version of an algorithm that its data set does not have any
-        more: a wave that has gone back must not be followed by what it has left behind.
-        """
-        request = self.scheduler.tables.requests.get(package.request_id)
-        algorithm = tenant.settings_for(package.data_set).algorithm
-        return (
-            request is not None
-            and request.overrides is None
-            and request.algorithm is not None
-            and request.algorithm != algorithm
-            and family_of(request.algorithm) == family_of(algorithm)
+    @property
+    def _rule(self) -> ApprovalRule:
+        return ApprovalRule(
+            aliases=self.aliases,
+            versions=self.versions,
+            packages=self.packages,
+            comparisons=self.comparisons,
+            request_of=self.scheduler.tables.requests.get,
         )
 
     def place(self, version_id: VersionId) -> None:
@@ -487,25 +455,6 @@ class ModelDeployment:
         return version
 
 
-def _newest_of(alias: Alias, but: int) -> int | None:
-    """Return the newest version that answers calls, or is about to, other than a version."""
-    numbers = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
-    return max((number for number in numbers if number is not None and number != but), default=None)
-
-
 def _is_judged(alias: Alias, version: int) -> bool:
     """Tell whether a version is judged: it is a canary, or in test for a limited time."""
     return version == alias.canary or (version == alias.testing and alias.test_ends_at is not None)
-
-
-def approves_itself(package: ModelPackage, tenant: Tenant | None, now: datetime) -> bool:
-    """Tell whether the rule of a package's data set may approve it, nobody having approved or rejected it.
-
-    A rule approves no versions that were registered long before: somebody has left them waiting.
-    """
-    if tenant is None or not package.is_pending or now - package.created_at > APPROVES_WITHIN:
-        return False
-    if package.comment.startswith(BY_RULE):
-        return False  # it was looked at: to say so was a change of the package, with an event of its own
-    approval = tenant.settings_for(package.data_set).serving.approval
-    return approval in (Approval.AUTOMATIC, Approval.IF_BETTER)
