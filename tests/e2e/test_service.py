@@ -26,6 +26,12 @@ from trainyard.domain.requests import Cause, Overrides, State
 WINE = data.bundled("wine")
 
 
+@pytest.fixture(autouse=True)
+def no_run_of_an_earlier_test(harness: Harness) -> None:
+    """Wait for the runs that earlier tests left: they would use up planted faults and hold slots counted here."""
+    eventually(lambda: harness.slots_used() == 0, 120)
+
+
 def event_for(bucket: str, key: str, **changes: Any) -> dict[str, Any]:
     body = s3_event(object_key=key, **changes)
     body["detail"]["bucket"]["name"] = bucket
