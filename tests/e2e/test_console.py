@@ -201,6 +201,7 @@ def test_every_page_is_accessible_and_fits_at_both_widths(harness: Harness, brow
         "/costs": "All costs",
         "/dead-letters": "Dead letters",
         "/policy": "Policy",
+        "/waves": "Waves",
         "/t/looked/requests": "Requests",
         f"/t/looked/requests/{request.request_id}": f"Request {request.request_id[:8]}",
         "/t/looked/data-sets": "Data sets",

@@ -22,14 +22,15 @@ export function driftOf({ tenant, id }) {
     if (isRead || !ENDED.includes(request.state)) return;
     isRead = true;
     try {
-      const report = await get(at`tenants/${tenant}/requests/${id}/drift`);
+      const { report } = await get(at`tenants/${tenant}/requests/${id}/drift`);
+      if (report === null) return;
       const moved = report.columns.filter((column) => column.band !== "stable");
       words.replaceChildren(...told(report, moved));
       list.update((moved.length ? moved : report.columns).slice(0, SHOWN), { isAsked: true });
       element.hidden = false;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      // It was not compared, or its report cannot be read: then there is nothing to show.
+      // A script of the tenant's own wrote something else: then there is nothing to show.
     }
   }
   return { element, load };

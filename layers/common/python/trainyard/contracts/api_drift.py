@@ -29,7 +29,7 @@ class ColumnAnswer(_Answer):
     now: DistributionAnswer
 
 
-class DriftAnswer(_Answer):
+class DriftReportAnswer(_Answer):
     """How the data of a training has moved from that of the last one."""
 
     rows_before: int
@@ -44,9 +44,16 @@ class DriftAnswer(_Answer):
     is_complete: Annotated[bool, Field(description="Whether `columns` are all that were compared")]
 
 
+class DriftAnswer(_Answer):
+    report: Annotated[
+        DriftReportAnswer | None,
+        Field(description="null where the data was not compared: no training before it left statistics"),
+    ]
+
+
 def drift_of(report: DriftReport) -> DriftAnswer:
     farthest = sorted(report.columns, key=lambda each: -each.index)[:COLUMNS_SHOWN_MAX]
-    return DriftAnswer(
+    answer = DriftReportAnswer(
         rows_before=report.rows_before,
         rows=report.rows,
         absent=report.absent[:COLUMNS_SHOWN_MAX],
@@ -58,6 +65,7 @@ def drift_of(report: DriftReport) -> DriftAnswer:
         target=_column_of(report.target) if report.target else None,
         is_complete=len(farthest) == len(report.columns),
     )
+    return DriftAnswer(report=answer)
 
 
 def _column_of(column: MovedColumn) -> ColumnAnswer:

@@ -23,7 +23,6 @@ from trainyard.domain.parameters import Locations
 from trainyard.domain.principals import Access
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import (
-    NotFound,
     allow,
     limit_calls,
     refuse_parameters_but,
@@ -36,7 +35,8 @@ router = routes()
 REPORT_BYTES_MAX = 1024 * 1024
 REQUEST = "/v1/tenants/<tenant_id>/requests/<request_id>"
 READS_MAX = 20
-"""Of a caller within ten seconds: CloudWatch Logs and SageMaker take a few such calls a second of the account."""
+"""Of a caller within ten seconds, of reports, and of attempts and logs together: CloudWatch Logs and SageMaker
+take a few such calls a second of the account."""
 
 
 @router.get(
@@ -58,15 +58,15 @@ def list_attempts(tenant_id: str, request_id: str) -> AttemptList:
     responses=answers(DriftAnswer, 409),
 )
 def show_drift(tenant_id: str, request_id: str) -> DriftAnswer:
-    """The first step of the shipped scripts writes it; 404 where the data was not compared."""
+    """The first step of the shipped scripts writes it; `report` is null where the data was not compared."""
     principal, tenant = allow(Access.READ_TENANT, tenant_id)
     refuse_parameters_but()
     request = tenants_request(tenant_id, request_id)
-    limit_calls(f"runs#{principal.caller}", READS_MAX)
+    limit_calls(f"drift#{principal.caller}", READS_MAX)
     key = Locations.of(tenant, request).drift.removeprefix(f"s3://{tenant.bucket}/")
     body = bootstrap.tenant_results().read(tenant, key, REPORT_BYTES_MAX)
     if body is None:
-        raise NotFound
+        return DriftAnswer(report=None)
     try:
         return drift_of(parse_drift(body))
     except Malformed as error:  # a script of the tenant's wrote it
