@@ -61,6 +61,8 @@ class Fleet(Harness):
         self.retrainings.arrive = lambda asked: self.intake.receive([asked], self.now)
         self.gain: dict[str, float | None] = {}
         """Tenant → by how much its model on the new version is better; None for one that fails."""
+        self.segment_gain: float | None = None
+        """Of the new version's models, in the segment that loses most."""
         self.updates_fail: dict[str, str] = {}
         self.updates_last: set[str] = set()
         """Tenants whose changes of settings go on until somebody carries them out."""
@@ -146,7 +148,12 @@ class Fleet(Harness):
                 status, self.reports.report = "Failed", replace(self.reports.report, failed_step="Train")
             else:
                 self.results.outcome = replace(
-                    self.results.outcome, quality=0.8 + gain, gain=gain, champion=champion, champion_quality=0.8
+                    self.results.outcome,
+                    quality=0.8 + gain,
+                    gain=gain,
+                    segment_gain=self.segment_gain,
+                    champion=champion,
+                    champion_quality=0.8,
                 )
         name = display_name(request.request_id, request.attempt)
         event = StatusEvent(display_name=name, status=status, execution_arn=request.execution_arn or "arn")
@@ -227,6 +234,16 @@ def test_a_bad_version_stops_within_its_first_stage_and_nobody_is_left_on_it(gai
         assert max(models, key=lambda r: r.arrived_at).algorithm == BEFORE, "its newest model is of the one before"
 
 
+@pytest.mark.parametrize(
+    ("segment_gain", "state"), [(-0.05, WaveState.DONE), (-0.2, WaveState.ROLLED_BACK)], ids=["small", "large"]
+)
+def test_a_segment_may_lose_as_much_as_the_wave_says(segment_gain: float, state: WaveState) -> None:
+    fleet = Fleet(4)
+    fleet.segment_gain = segment_gain
+    ended = fleet.run(fleet.begin(stages=(100.0,), segment_loss_max=0.1))
+    assert ended.state is state, ended.reason
+
+
 def test_some_may_get_worse() -> None:
     fleet = Fleet(40)
     fleet.gain = {"t001": -0.3, "t002": -0.3}
@@ -265,13 +282,19 @@ def test_what_waits_for_its_turn_on_a_bad_version_is_trained_on_the_version_befo
     assert {each.algorithm for each in newest.values()} == {BEFORE}
 
 
-def test_a_live_model_of_a_bad_version_is_rolled_back() -> None:
+def trained_on_a_bad_version() -> tuple[Fleet, Wave]:
+    """Return one tenant's fleet whose training on a wave's version has ended, and was not judged yet."""
     fleet = Fleet(1)
     fleet.gain = {"t000": -0.3}
     wave = fleet.begin(stages=(100.0,))
     fleet.tick()
     fleet.tick()
     fleet.work()
+    return fleet, wave
+
+
+def test_a_live_model_of_a_bad_version_is_rolled_back() -> None:
+    fleet, wave = trained_on_a_bad_version()
     for number, algorithm in ((1, BEFORE), (2, VERSION)):
         fleet.versions.put(model_version("r", number, tenant_id="t000", algorithm=algorithm))
     live = Alias(tenant_id="t000", data_set="churn", live=2, previous=1)
@@ -281,12 +304,7 @@ def test_a_live_model_of_a_bad_version_is_rolled_back() -> None:
 
 
 def test_a_live_model_without_an_earlier_one_is_told_until_somebody_replaces_it() -> None:
-    fleet = Fleet(1)
-    fleet.gain = {"t000": -0.3}
-    wave = fleet.begin(stages=(100.0,))
-    fleet.tick()
-    fleet.tick()
-    fleet.work()
+    fleet, wave = trained_on_a_bad_version()
     fleet.versions.put(model_version("r", 2, tenant_id="t000", algorithm=VERSION))
     only = Alias(tenant_id="t000", data_set="churn", live=2)
     fleet.aliases.change("t000", "churn", lambda _: only, fleet.now)
