@@ -322,6 +322,7 @@ def training_step(prepared: Any) -> RequestStep:
             "algorithm": PARAMETERS["Algorithm"],
             "hyperparameters": PARAMETERS["Hyperparameters"],
             "warm_start": PARAMETERS["WarmStart"],
+            "metric": PARAMETERS["QualityMetric"],
         },
         "InputDataConfig": [
             channel("train", prepared),

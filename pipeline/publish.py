@@ -11,6 +11,8 @@ hash of its content, so that running executions keep the scripts they started wi
     code/<hash>/definitionTransform.json
                                   the pipeline of batch transforms
     code/<hash>/definition2.json  the same for runs that name two training instance types; and so on, up to five
+    code/<hash>/definitionTuning.json
+                                  the same for tunings, which train several times with different hyperparameters
     code/<hash>/definitionSpot.json, definitionSpotCheckpoints.json, definitionCheckpoints.json
                                   the same for runs that train on spot capacity, and that save their progress
 
@@ -71,6 +73,7 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
         "Spot": on_spot(template),
         "SpotCheckpoints": saving_progress(on_spot(template)),
         "Checkpoints": saving_progress(template),
+        "Tuning": tuning(template),
         "Transform": (HERE / "transform.json").read_text(encoding="utf-8"),
     }
     digest = hashlib.sha256(repr((scripts, variants, sorted(names.items()))).encode()).hexdigest()[:16]
@@ -173,6 +176,67 @@ def saving_progress(template: str) -> str:
                 "LocalPath": "/opt/ml/checkpoints",
             }
     return json.dumps(definition)
+
+
+RANGES = 4
+"""Hyperparameters that a tuning may search at once."""
+
+SCORE = r"validation score: ([-+0-9.eE]+)"
+"""What a trial prints of its model (pipeline/steps/trial.py)."""
+
+
+def tuning(template: str) -> str:
+    """Return the definition for tunings: a tuning step in the place of the training step.
+
+    A definition has fixed names of hyperparameters, and data sets tune different ones: SageMaker searches
+    positions from 0 to 1, and the script derives from the parameter `Search` for which values they stand. The
+    trials run one by one, so that a tuning holds no more instances than a training.
+
+    Sources: API reference, CreateHyperParameterTuningJob; developer guide, "Define a pipeline", tuning steps.
+    """
+    definition = json.loads(template)
+    definition["Parameters"].append({"Name": "Search", "Type": "String"})
+    definition["Parameters"] += [
+        {"Name": name, "Type": "Integer"} for name in ("Trials", "TrialSeconds", "TuningSeconds")
+    ]
+    (train,) = (step for step in definition["Steps"] if step["Type"] == "Training")
+    trial = train.pop("Arguments")
+    tags = trial.pop("Tags")
+    output = trial["OutputDataConfig"]["S3OutputPath"]
+    trial["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "validation", "Regex": SCORE}]
+    trial["StaticHyperParameters"] = trial.pop("HyperParameters") | {"search": _parameter("Search")}
+    trial["StoppingCondition"] = {"MaxRuntimeInSeconds": _parameter("TrialSeconds")}
+    positions = [
+        {"Name": f"position_{number}", "MinValue": "0", "MaxValue": "1", "ScalingType": "Linear"}
+        for number in range(1, RANGES + 1)
+    ]
+    train |= {"Name": "Tune", "Type": "Tuning"}
+    train["Arguments"] = {
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Bayesian",
+            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "validation"},
+            "ResourceLimits": {
+                "MaxNumberOfTrainingJobs": _parameter("Trials"),
+                "MaxParallelTrainingJobs": 1,
+                "MaxRuntimeInSeconds": _parameter("TuningSeconds"),
+            },
+            "ParameterRanges": {"ContinuousParameterRanges": positions},
+            "TrainingJobEarlyStoppingType": "Off",
+            "RandomSeed": 20,
+        },
+        "TrainingJobDefinition": trial,
+        "Tags": tags,
+    }
+    best = {"Get": "Steps.Tune.BestTrainingJob.TrainingJobName"}
+    archive = {"Std:Join": {"On": "/", "Values": [output, best, "output/model.tar.gz"]}}
+    text = json.dumps(definition)
+    before = json.dumps({"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"})
+    assert before in text, "the evaluation reads the model that was trained"
+    return text.replace(before, json.dumps(archive))
+
+
+def _parameter(name: str) -> dict[str, str]:
+    return {"Get": f"Parameters.{name}"}
 
 
 def filled(template: str, names: dict[str, str]) -> bytes:

@@ -70,6 +70,29 @@ class Container:
         }
         return self._run("train", **environment)
 
+    def trial(self, search: dict[str, Any], *positions: float, algorithm: str = "linear", **more: object) -> str:
+        """Run the second step as a trial of a tuning, as SageMaker's search starts it."""
+        asked = {
+            "algorithm": algorithm,
+            "hyperparameters": {},
+            "search": search,
+            "_tuning_objective_metric": "validation",
+            **{f"position_{number}": position for number, position in enumerate(positions, start=1)},
+            **more,
+        }
+        environment = {
+            "SM_HPS": json.dumps(asked),
+            "SM_CHANNEL_TRAIN": str(self.root / "train"),
+            "SM_MODEL_DIR": str(self.root / "model"),
+            "SM_OUTPUT_DIR": str(self.root),
+        }
+        return self._run("train", **environment)
+
+    def training(self) -> dict[str, Any]:
+        """Return what the last training says of itself."""
+        training: dict[str, Any] = json.loads((self.root / "model/training.json").read_text())
+        return training
+
     def evaluate(self, champion: Path | None = None, by: str = "") -> dict[str, Any]:
         """Run the last step, beside the model in a folder if there is one; return its report."""
         with tarfile.open(self.root / "model.tar.gz", "w:gz") as archive:

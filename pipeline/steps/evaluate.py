@@ -20,42 +20,20 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    f1_score,
-    mean_absolute_error,
-    r2_score,
-    roc_auc_score,
-    root_mean_squared_error,
-)
+from sklearn.metrics import accuracy_score
 
 import challenge
 import diagnosis
 from baseline import LOWER_IS_BETTER, compare, rounded
 from card import write_card
 from common import DataError, counted, json_text, run, unpack
+from metrics import CLASSIFICATION, REGRESSION, TWO_CLASSES, Score
 from sample import ROWS
-
-Score = Callable[[np.ndarray, np.ndarray], float]
-"""What happened and what was predicted → a metric."""
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 
 Beside = Callable[[challenge.Champion, np.ndarray], challenge.Judged]
 """What the champion answers, and which of the test rows those are → both models' answers."""
-
-CLASSIFICATION: dict[str, Score] = {
-    "accuracy": accuracy_score,
-    "balanced_accuracy": balanced_accuracy_score,
-    "f1_macro": lambda true, predicted: f1_score(true, predicted, average="macro"),
-}
-REGRESSION: dict[str, Score] = {
-    "r2": r2_score,
-    "mae": mean_absolute_error,
-    "rmse": root_mean_squared_error,
-}
 
 
 def main() -> None:
@@ -73,6 +51,8 @@ def main() -> None:
     else:
         measured, beside = regression(model, features, target, arguments.metric, schema["last_value"])
     report |= measured
+    if "tuning" in training:
+        report["tuning"] = training["tuning"]
     request, _, column = arguments.challenge.partition(":")
     if arguments.champion is not None and request != "none":
         report["champion"] = {"request": request, **against(arguments, column, table.index, beside)}
@@ -158,7 +138,7 @@ def classification(
 
         scores, none = probability(features), np.zeros(len(true))
         positive = code_of[model.classes_[1]]
-        for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+        for name, score in TWO_CLASSES.items():
             pairs[name] = _of_two_classes(score, positive), probability, scores, none
     metric = default if asked == "auto" else asked
     report = {

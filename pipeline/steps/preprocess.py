@@ -14,12 +14,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from column_statistics import statistics_of
 from common import DataError, json_text, run
 from drift import Drift, Rules, check, compare, read_before
+from folds import folds_of
 from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
 from sample import ROWS, RawRows, sample_of
@@ -27,6 +29,7 @@ from schema import Findings, as_json, decide, frame
 from split import Split, plan, split
 from tables import Table
 from target import Target, check_learnable, read_target
+from trial import FOLDS_FILE
 
 ROWS_MIN = 20
 TOTALS = frozenset(
@@ -72,6 +75,7 @@ def main() -> None:
         check(prepared.drift, Rules.parse(arguments.drift))
     write_json(arguments.profile / "statistics.json", prepared.statistics)
     write_split(prepared, arguments.train, arguments.test)
+    np.save(arguments.train / FOLDS_FILE, folds_of(prepared.parts, prepared.target))
     write_json(arguments.test / ROWS, prepared.compared)
     write_json(arguments.train / "schema.json", prepared.schema)
     write_json(arguments.profile / "profile.json", profile | prepared.summary)

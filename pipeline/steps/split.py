@@ -48,6 +48,9 @@ class Split:
     column: str
     train: np.ndarray
     test: np.ndarray
+    by: np.ndarray
+    """Of each row with a target: the digest of its group, which equal rows share, or its time."""
+
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -143,12 +146,12 @@ def split(chosen: Plan, features: pd.DataFrame, target: Target) -> Split:
     notes = list(chosen.notes)
     if chosen.kind == "time":
         assert chosen.by is not None
-        train, test = _by_time(chosen.by[target.rows], chosen.column)
+        by = chosen.by[target.rows]
+        train, test = _by_time(by, chosen.column)
     else:
-        by_group = chosen.by is not None
-        groups = chosen.by[target.rows] if by_group else _equal_rows(features, target, notes)
-        train, test = _by_groups(groups, target)
-    done = Split(chosen.kind, chosen.column, train, test, notes)
+        by = chosen.by[target.rows] if chosen.by is not None else _equal_rows(features, target, notes)
+        train, test = _by_groups(by, target)
+    done = Split(chosen.kind, chosen.column, train, test, by, notes)
     _check(done, target)
     return done
 

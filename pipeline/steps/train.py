@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from common import DataError, counted, json_text, run
 from features import encoder
+from trial import FOLDS_FILE, validated, values_at
 from warm_start import begin_with, learnt_before
 
 SEED = 20
@@ -63,24 +64,17 @@ def main() -> None:
     schema = json.loads((channel / "schema.json").read_text(encoding="utf-8"))
     table = pd.read_pickle(channel / "train.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
+    algorithm, problem = hyperparameters["algorithm"], schema["problem"]
     chosen = hyperparameters.get("hyperparameters") or {}
-    estimator = build_estimator(hyperparameters["algorithm"], schema["problem"], chosen)
-    counts = target.value_counts() if schema["problem"] == "classification" else None
-    if "min_samples_leaf" not in chosen:
-        let_few_rows_part(estimator, len(target))
-    if "class_weight" not in chosen:
-        weigh_rare_classes(estimator, counts)
-    elif isinstance(chosen["class_weight"], dict):
-        weigh_as_chosen(estimator, chosen["class_weight"], target)
-    stop_early_if_possible(estimator, counts, len(target))
-    encode = encoder(hyperparameters["algorithm"], features, schema["problem"])
-    begun = warm_start(estimator, encode, features, target) if hyperparameters.get("warm_start") == "yes" else None
-    try:
-        model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
-    except InvalidParameterError as error:
-        refused = next((name for name in chosen if f"'{name}'" in str(error)), "")
-        what = f"{refused}={chosen[refused]!r}" if refused else "one of its hyperparameters"
-        raise DataError(f"{hyperparameters['algorithm']} cannot take {what}") from error
+    tuning = None
+    if hyperparameters.get("search"):
+        values = values_at(hyperparameters["search"], hyperparameters)
+        chosen = chosen | values
+        tuning = {"values": values, **measured(algorithm, problem, chosen, features, target, hyperparameters)}
+    begins_with = warm_start if hyperparameters.get("warm_start") == "yes" else None
+    model, begun = fit(algorithm, problem, chosen, features, target, begins_with)
+    estimator = model.named_steps["estimate"]
+    counts = target.value_counts() if problem == "classification" else None
 
     model_dir.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, model_dir / "model.joblib")
@@ -96,6 +90,7 @@ def main() -> None:
         },
         "classes": {} if counts is None else {str(label): int(counts[label]) for label in model.classes_},
         **({"warm_start": begun} if begun else {}),
+        **({"tuning": tuning} if tuning else {}),
         "versions": {module.__name__: module.__version__ for module in (sklearn, pd, np)},
     }
     (model_dir / "training.json").write_text(json_text(training), encoding="utf-8")
@@ -103,6 +98,57 @@ def main() -> None:
     for name in SERVED:
         shutil.copy(Path(__file__).with_name(name), model_dir / "code" / name)
     print(f"{type(estimator).__name__} fitted on {len(table)} rows")
+
+
+def measured(
+    algorithm: str,
+    problem: str,
+    chosen: dict[str, Any],
+    features: pd.DataFrame,
+    target: pd.Series,
+    hyperparameters: dict[str, Any],
+) -> dict[str, Any]:
+    """Return how good models with these hyperparameters are on rows that they were not trained on, and print it
+    for SageMaker, which chooses the next ones by it.
+    """
+
+    def trained(rows: pd.DataFrame, values: pd.Series) -> Pipeline:
+        return fit(algorithm, problem, chosen, rows, values)[0]
+
+    folds = np.load(Path(os.environ["SM_CHANNEL_TRAIN"]) / FOLDS_FILE)
+    metric, score = validated(trained, features, target, folds, problem, hyperparameters.get("metric", "auto"))
+    print(f"validation score: {score:.8g} ({metric})", flush=True)
+    return {"metric": metric, "score": score}
+
+
+def fit(
+    algorithm: str,
+    problem: str,
+    chosen: dict[str, Any],
+    features: pd.DataFrame,
+    target: pd.Series,
+    begins_with: Callable[..., str] | None = None,
+) -> tuple[Pipeline, str | None]:
+    """Return a model that was trained on rows and their targets, and what it began with, if it was to begin with
+    something. Raises DataError, naming it, for a hyperparameter that the estimator cannot take.
+    """
+    estimator = build_estimator(algorithm, problem, chosen)
+    counts = target.value_counts() if problem == "classification" else None
+    if "min_samples_leaf" not in chosen:
+        let_few_rows_part(estimator, len(target))
+    if "class_weight" not in chosen:
+        weigh_rare_classes(estimator, counts)
+    elif isinstance(chosen["class_weight"], dict):
+        weigh_as_chosen(estimator, chosen["class_weight"], target)
+    stop_early_if_possible(estimator, counts, len(target))
+    encode = encoder(algorithm, features, problem)
+    begun = begins_with(estimator, encode, features, target) if begins_with else None
+    try:
+        return Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target), begun
+    except InvalidParameterError as error:
+        refused = next((name for name in chosen if f"'{name}'" in str(error)), "")
+        what = f"{refused}={chosen[refused]!r}" if refused else "one of its hyperparameters"
+        raise DataError(f"{algorithm} cannot take {what}") from error
 
 
 def let_few_rows_part(estimator: Any, rows: int) -> None:

@@ -1,0 +1,39 @@
+"""Folds: which of the rows to train on a trial of a tuning is measured by.
+
+As the rows to test on are held out of a training, so is a fold of the others held out of a trial: rows of one
+group, and equal rows, are in one fold, and of rows in the order of time the latest are held out. So the rows to
+test on say nothing about the choice of hyperparameters, and are left to judge the model.
+"""
+
+import numpy as np
+import pandas as pd
+
+from split import TEST_SHARE, Split
+from target import Target
+
+FOLDS = 5
+ROWS_FOR_ONE = 5_000
+"""From so many rows on, one fold is enough to compare trials by; of fewer, each is held out once."""
+
+NEVER = -1
+"""Stands for a row that is in no fold: it is always trained on."""
+
+
+def folds_of(parts: Split, target: Target) -> np.ndarray:
+    """Return the fold of each row to train on, in their order; `NEVER` for those that are never held out."""
+    by = parts.by[parts.train]
+    if parts.kind == "time":
+        times = np.nan_to_num(by, nan=-np.inf)
+        cut = np.sort(times)[int(len(times) * (1 - TEST_SHARE))]
+        return np.where(times >= cut, 0, NEVER).astype(np.int8)
+    digests, first, number = np.unique(by, return_index=True, return_inverse=True)
+    is_class = target.problem == "classification"
+    classes = target.values[parts.train][first] if is_class else np.zeros(len(first))
+    # By digests, and not by places, so that few rows change their fold when there are more.
+    order = np.argsort(pd.util.hash_array(digests), kind="stable")
+    turn = pd.Series(classes[order]).groupby(classes[order]).cumcount().to_numpy()
+    fold = np.empty(len(digests), dtype=np.int8)
+    fold[order] = turn % FOLDS
+    if len(parts.train) >= ROWS_FOR_ONE:
+        fold[fold > 0] = NEVER
+    return fold[number]
