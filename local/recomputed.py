@@ -45,11 +45,20 @@ def _jobs(sagemaker: Any, execution_arn: str) -> Iterator[dict[str, Any]]:
     pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(PipelineExecutionArn=execution_arn)
     for step in (step for page in pages for step in page["PipelineExecutionSteps"]):
         metadata = step.get("Metadata", {})
+        if "TuningJob" in metadata:
+            yield from _trials(sagemaker, metadata["TuningJob"]["Arn"].rpartition("/")[2])
         for member in ("TrainingJob", "ProcessingJob", "TransformJob"):
             if member in metadata:
                 name = metadata[member]["Arn"].rpartition("/")[2]
                 describe = getattr(sagemaker, f"describe_{member.removesuffix('Job').lower()}_job")
                 yield dict(describe(**{f"{member}Name": name}))
+
+
+def _trials(sagemaker: Any, tuning: str) -> Iterator[dict[str, Any]]:
+    listing = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+    for page in listing.paginate(HyperParameterTuningJobName=tuning):
+        for trial in page["TrainingJobSummaries"]:
+            yield dict(sagemaker.describe_training_job(TrainingJobName=trial["TrainingJobName"]))
 
 
 def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:

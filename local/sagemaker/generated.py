@@ -52,6 +52,10 @@ class GeneratedJobs:
         output = job.request["OutputDataConfig"]["S3OutputPath"]
         job.artifacts = f"{output}/{job.name}/output/model.tar.gz"
 
+    def log_of(self, job: Job) -> str:
+        """Return what a trial of a tuning prints."""
+        return f"validation score: {self._draw(job.name, 'score').random():.4f}"
+
     def _run(self, job: Job, what: str, base: float) -> None:
         tags = {tag["Key"]: tag["Value"] for tag in job.request["Tags"]}
         request, data_set = tags["trainyard:request"], f"{tags['trainyard:tenant']}/{tags['trainyard:dataset']}"

@@ -163,6 +163,11 @@ class JobRunner:
         """Run a training job; raises JobFailed, JobStopped or StoppedEarly."""
         self._run(job, self._train)
 
+    def log_of(self, job: Job) -> str:
+        """Return what a job has printed."""
+        log = self.home / "logs" / f"{job.name}.log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
     def _run(self, job: Job, work: Callable[[Job, Path, Any], None]) -> None:
         root = self.home / "jobs" / job.name
         root.mkdir(parents=True)

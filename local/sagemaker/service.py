@@ -42,6 +42,8 @@ from local.sagemaker.jobs import (
 )
 from local.sagemaker.rights import access_key_of, rights_for
 from local.sagemaker.transform import TransformJob
+from local.sagemaker.tuning import TuningJob, check_request
+from local.sagemaker.tuning import run as run_tuning
 
 Environ = dict[str, Any]
 Answer = dict[str, Any]
@@ -61,7 +63,7 @@ class Step:
     ended_at: datetime | None = None
     failure: str | None = None
     metadata: Answer = field(default_factory=dict)
-    job: Job | TransformJob | None = None
+    job: Job | TransformJob | TuningJob | None = None
 
     def summary(self) -> Answer:
         answer = {
@@ -204,6 +206,7 @@ class SageMakerService:
         self._executions: dict[str, Execution] = {}
         self._by_token: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
+        self._tunings: dict[str, TuningJob] = {}
         self._faults: list[Fault] = []
         self._down_until = 0.0
         self._exhausted: frozenset[str] = frozenset()
@@ -233,6 +236,9 @@ class SageMakerService:
             "ListPipelineExecutionSteps": self.list_steps,
             "DescribeProcessingJob": self.describe_processing_job,
             "DescribeTrainingJob": self.describe_training_job,
+            "DescribeHyperParameterTuningJob": lambda request: self._tuning(request).described(),
+            "ListTrainingJobsForHyperParameterTuningJob": self.list_trials,
+            "StopHyperParameterTuningJob": self.stop_tuning,
             "StopProcessingJob": lambda request: self.stop_job(request["ProcessingJobName"]),
             "StopTrainingJob": lambda request: self.stop_job(request["TrainingJobName"]),
             "ListTags": self.list_tags,
@@ -459,7 +465,9 @@ class SageMakerService:
         self._move(execution, "Stopping")
         execution.stop.set()
         for step in execution.steps:
-            if step.job:
+            if isinstance(step.job, TuningJob):
+                step.job.end_soon()
+            elif step.job:
                 step.job.stop.set()
         return {"PipelineExecutionArn": execution.arn}
 
@@ -537,13 +545,30 @@ class SageMakerService:
         self._job(name).stop.set()
         return {}
 
+    def list_trials(self, request: Answer) -> Answer:
+        """Return the training jobs of a tuning job, a page at a time."""
+        tuning = self._tuning(request)
+        trials = [tuning.summary(trial) for trial in list(tuning.trials)]
+        return _page(trials, {"MaxResults": 10} | request, "TrainingJobSummaries")
+
+    def stop_tuning(self, request: Answer) -> Answer:
+        self._tuning(request).end_soon()
+        return {}
+
+    def _tuning(self, request: Answer) -> TuningJob:
+        name = request["HyperParameterTuningJobName"]
+        if name not in self._tunings:
+            raise ApiError("ResourceNotFound", f"Requested resource not found: {name}")
+        return self._tunings[name]
+
     def list_tags(self, request: Answer) -> Answer:
         """Return the tags of jobs and of what endpoints consist of; moto has all others."""
         arn = request["ResourceArn"]
         hosted = self._hosting.tags_of(arn)
         if hosted is not None:
             return {"Tags": hosted}
-        job = next((job for job in list(self._jobs.values()) if job.arn == arn), None)
+        jobs: list[Job | TuningJob] = [*self._jobs.values(), *self._tunings.values()]
+        job = next((job for job in jobs if job.arn == arn), None)
         if job is not None:
             return {"Tags": job.request.get("Tags", [])}
         try:
@@ -694,6 +719,8 @@ class SageMakerService:
         elif kind == "Training":
             job = self._run_job(execution, step, "training-job", request, self._runner.train)
             context.steps[step.name] = self._training(job)
+        elif kind == "Tuning":
+            context.steps[step.name] = self._tune(execution, step, request).described()
         elif kind == "Transform":
             self._transform(execution, step, request)
         elif kind == "RegisterModel":
@@ -727,6 +754,24 @@ class SageMakerService:
         run(job)
         step.started_at = job.started_at or step.started_at
         return job
+
+    def _tune(self, execution: Execution, step: Step, request: Answer) -> TuningJob:
+        identity = execution.arn.rpartition("/")[2]
+        name = f"{identity}-{step.name[:6]}-{len(self._tunings):06d}"  # how Pipelines names it is not documented
+        check_request(request, name)
+        arn = self._arn(f"hyper-parameter-tuning-job/{name}")
+        as_job = Job(name=name, arn=arn, request=request["TrainingJobDefinition"] | {"Tags": request["Tags"]})
+        self._check_job(execution.role_arn, "HyperParameterTuningJob", as_job)
+        tuning = self._tunings[name] = step.job = TuningJob(name=name, arn=arn, request=request)
+        step.metadata = {"TuningJob": {"Arn": arn}}
+
+        def begin(job: Job) -> None:
+            self._jobs[job.name] = job
+            self._announce_job(job, "TrainingJob")
+            self._select(job)
+
+        run_tuning(tuning, begin, self._runner.train, self._runner.log_of)
+        return tuning
 
     def _transform(self, execution: Execution, step: Step, request: Answer) -> None:
         name = f"pipelines-{execution.arn.rpartition('/')[2]}-{step.name}-{len(self._jobs):06d}"[:63]
