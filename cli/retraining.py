@@ -37,6 +37,17 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
     """Ask for a training of one data set of a tenant, or of all."""
+    values = None
+    if arguments.algorithm or arguments.hyperparameters:
+        if not arguments.data_set:
+            raise Refused("--algorithm and --hyperparameter are for one training: add --data-set NAME")
+        given = dict(hyperparameter(text) for text in arguments.hyperparameters)
+        values = {"algorithm": arguments.algorithm, "hyperparameters": given}
+    return asked_for(deployment, arguments, values)
+
+
+def asked_for(deployment: Deployment, arguments: Arguments, values: dict[str, Any] | None) -> Answer:
+    """Ask for trainings; `values` are what a single one is to have instead of its data set's settings."""
     tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
     detail: dict[str, Any] = {"trigger": Trigger.PERSON.value, "force": arguments.force}
     if arguments.data_set:
@@ -47,8 +58,8 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
         detail["ready_by"] = _moment(arguments.ready_by, now).isoformat()
     if arguments.priority is not None:
         detail["priority"] = arguments.priority
-    if arguments.algorithm or arguments.hyperparameters:
-        detail["overrides"] = _overrides(deployment, tenant, arguments)
+    if values is not None:
+        detail["overrides"] = _overrides(deployment, tenant, arguments.data_set, values)
     event_id = _ask(deployment, tenant.tenant_id, detail)
     if arguments.wait:
         find = _asked_for(deployment, {event_id: tenant.tenant_id}, now)
@@ -60,19 +71,16 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _overrides(deployment: Deployment, tenant: Tenant, arguments: Arguments) -> dict[str, Any]:
+def _overrides(deployment: Deployment, tenant: Tenant, data_set: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return what the training is to have instead of its data set's settings; raises Refused."""
-    if not arguments.data_set:
-        raise Refused("--algorithm and --hyperparameter are for one training: add --data-set NAME")
-    given = dict(hyperparameter(text) for text in arguments.hyperparameters)
     try:
-        values = OverridesValues.model_validate({"algorithm": arguments.algorithm, "hyperparameters": given})
+        values = OverridesValues.model_validate(given)
     except ValidationError as error:
         raise Refused(explain(error)) from None
     overrides = values.to_overrides()
     assert overrides is not None, "something was given"
-    check_overrides(tenant, arguments.data_set, overrides, deployment.policies.current())
-    return values.model_dump()
+    check_overrides(tenant, data_set, overrides, deployment.policies.current())
+    return values.model_dump(mode="json")
 
 
 def retry(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -57,6 +57,7 @@ TESTS = (
     "tests/unit/test_api_keys.py",
     "tests/unit/test_retraining.py",
     "tests/unit/test_waves.py",
+    "tests/unit/test_tuning.py",
 )
 WORKERS = 2
 SECONDS_MAX = 300

@@ -365,6 +365,66 @@ DRIFT = Command(
     examples=["trainyard drift acme churn", "trainyard drift acme churn --all --request 0124550c"],
     notes=["docs/retraining.md says what follows from drift, and how a data set's rules change that."],
 )
+DATA_SET = argument("data_set", "DATA-SET")
+TUNING = Group(
+    "tuning",
+    Command(
+        "show",
+        "tuning:show",
+        TENANT,
+        DATA_SET,
+        help="Show what the last tunings of a data set have found, and which values trainings begin with.",
+        examples=["trainyard tuning acme churn"],
+    ),
+    Command(
+        "start",
+        "tuning:start",
+        TENANT,
+        DATA_SET,
+        option("--trials", type=click.IntRange(1, 100), default=10, metavar="N", help="Trainings (default: 10)."),
+        option("--minutes", type=click.IntRange(min=1), metavar="N", help="That all of them may take."),
+        option("--usd", metavar="AMOUNT", help="That all of them may cost."),
+        option(
+            "--range",
+            "ranges",
+            metavar="NAME=LOW..HIGH",
+            multiple=True,
+            help="Of a hyperparameter (default: those that the algorithm offers); may be repeated.",
+        ),
+        option("--algorithm", metavar="NAME", help="Of this tuning alone, instead of the data set's."),
+        option(
+            "--hyperparameter",
+            "hyperparameters",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="That all trials have; may be repeated.",
+        ),
+        option("--ready-by", metavar="TIME", help="When the model is to be ready."),
+        option("--priority", type=click.IntRange(0, 9), help="Among the tenant's requests; 9 is first."),
+        flag("--force", help="Train however far the data has moved since the last training."),
+        WAIT,
+        help="Search for the hyperparameters with which models of a data set are best.\n\n"
+        "It trains once for each trial, one after the other; the best trial's model is judged and registered. "
+        "It takes no longer, and costs no more, than a training of the tenant's tier may.",
+        examples=[
+            "trainyard tuning start acme churn",
+            "trainyard tuning start acme churn --trials 20 --range learning_rate=0.01..0.3 --usd 2.50 --wait",
+        ],
+    ),
+    Command(
+        "use",
+        "tuning:use",
+        TENANT,
+        DATA_SET,
+        argument("request_id", "REQUEST|none"),
+        help="Let trainings begin with the best values of a tuning; or, with none, with those of no tuning.\n\n"
+        "What the data set's settings say of a hyperparameter comes before it.",
+        examples=["trainyard tuning use acme churn 0124550c", "trainyard tuning use acme churn none"],
+    ),
+    default="show",
+    help="Search for the best hyperparameters of a data set, and show what was found (tuning TENANT DATA-SET).",
+    notes=["docs/retraining.md says what a tuning does, and what it costs."],
+)
 COMMANDS = (
     CHECK,
     UPLOAD,
@@ -372,6 +432,7 @@ COMMANDS = (
     RETRAIN,
     RETRAINING,
     DRIFT,
+    TUNING,
     REQUESTS,
     SHOW_REQUEST,
     LOGS,

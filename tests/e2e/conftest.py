@@ -71,8 +71,9 @@ tiers:
   standard:
     quota: 2
     running_max_per_tenant: 2
-    runtime_max_minutes: 5
+    runtime_max_minutes: 10
     quality_min: 0.5
+    tuning_trials_max: 4
     instances: [{data_mb_max: 100, processing: ml.t3.medium, training: ml.m5.large}]
   premium:
     storage: pool

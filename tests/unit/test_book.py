@@ -107,7 +107,7 @@ class Harness:
 def test_an_execution_is_written_and_read_back_as_it_was() -> None:
     steps = (
         priced(step(job=job(metrics=(("loss", 0.25),), artifact_uri="s3://m", spot=True)), PRICES),
-        priced(step("Strange", kind="Tuning", job=None), PRICES),
+        priced(step("Strange", kind="AutoML", job=None), PRICES),
         StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False, flags=("it runs",)),
         priced(step(job=job(instance_type=None, instance_count=None, volume_gb=0)), PRICES),
     )
@@ -479,7 +479,7 @@ def usage_of(harness: Harness) -> tuple[Usage, Files]:
 def test_a_day_is_exported_as_focus_rows_the_same_bytes_each_time() -> None:
     harness = Harness()
     harness.run("0.120753", steps=(priced(step(), PRICES),))
-    strange = priced(step("Strange", kind="Tuning", job=None), PRICES)
+    strange = priced(step("Strange", kind="AutoML", job=None), PRICES)
     harness.run(
         "0", begun=100, steps=(strange, priced(step("Free", kind="Condition", job=None), PRICES)), unknown=1
     )

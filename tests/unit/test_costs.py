@@ -84,7 +84,8 @@ def test_an_unknown_instance_type_is_unknown_and_not_nothing() -> None:
         ("Lambda", Decimal(0), 0),
         ("", Decimal(0), 0),
         ("Transform", Decimal(0), 0),
-        ("Tuning", None, 1),
+        ("AutoML", None, 1),
+        ("Tuning", 0, 0),
         ("QuantumLeap", None, 1),
     ],
 )
@@ -102,11 +103,11 @@ def test_a_job_that_sagemaker_has_forgotten_is_flagged() -> None:
 
 def test_a_record_keeps_what_is_known_and_counts_what_is_not() -> None:
     running = request(1, attempt=2, admitted_at=NOW, month="2026-10")
-    strange = step("Strange", kind="Tuning", job=None)
+    strange = step("Strange", kind="AutoML", job=None)
     made = executed(running, ExecutionReport(steps=(step(), strange)), PRICES, after(9), State.SUCCEEDED)
     assert (made.cost_usd, made.unknown, made.month, made.attempt) == (Decimal("0.120753"), 1, "2026-10", 2)
     assert (made.ended_at, made.price_version) == (after(9), PRICES.version)
-    assert made.flags == ("Strange: its type 'Tuning' is unknown",)
+    assert made.flags == ("Strange: its type 'AutoML' is unknown",)
     assert made.tags["trainyard:tenant"] == "acme"
 
 

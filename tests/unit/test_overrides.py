@@ -73,7 +73,7 @@ def test_a_training_may_have_another_algorithm_and_hyperparameters(monkeypatch: 
     assert parameters["Algorithm"] == "linear"
     assert json.loads(parameters["Hyperparameters"]) == {"regularization": 0.5, "max_iter": 1000}
     shown = api.get(f"{REQUESTS}/{enlisted.request_id}")[1]
-    assert (shown["algorithm"], shown["overrides"]) == ("linear", overrides)
+    assert (shown["algorithm"], shown["overrides"]) == ("linear", overrides | {"tuning": None})
     # What ended is tried again as it was.
     api.store.transact([api.requests.put(replace(enlisted, state=State.FAILED))])
     assert api.post(f"{REQUESTS}/{enlisted.request_id}/retry")[0] == 202

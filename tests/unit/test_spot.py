@@ -13,7 +13,7 @@ from botocore.validate import ParamValidator
 from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, parameter_values
 from local.sagemaker.jobs import JobFailed, check_spot
-from pipeline.publish import on_spot, preferring, saving_progress
+from pipeline.publish import on_spot, preferring, saving_progress, tuning
 from testing.service import DEFAULTS, PRICES
 from tests.build import after, choice, content, policy, request, submission, tenant, tier
 from tests.unit.test_pipeline_definition import TEXT
@@ -374,6 +374,7 @@ DEFINITIONS = {
     "spot": on_spot(TEXT),
     "spot-checkpoints": saving_progress(on_spot(TEXT)),
     "checkpoints": saving_progress(TEXT),
+    "tuning": tuning(TEXT),
 }
 
 
@@ -449,7 +450,11 @@ def test_the_attempt_on_demand_goes_on_whatever_the_policy_says_by_then() -> Non
 
 
 def test_a_deployment_has_the_pipelines_that_it_was_deployed_with() -> None:
-    assert Settings(pipeline_name="p").pipeline_names == {"": "p", "transform": "p-transform"}
+    assert Settings(pipeline_name="p").pipeline_names == {
+        "": "p",
+        "transform": "p-transform",
+        "tuning": "p-tuning",
+    }
     everything = Settings(pipeline_name="p", training_types_max="5", spot_training="true").pipeline_names
     assert set(everything) == set(PIPELINES) == set(DEFINITIONS)
     assert Settings(pipeline_name="stack-training").pipeline_names["transform"] == "stack-transform"

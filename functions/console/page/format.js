@@ -114,6 +114,12 @@ export function besideBefore({ gain, segment_gain: segment, not_compared: why })
   return [title, `${signed(gain)} on the same rows`, worst];
 }
 
+/** Return what a tuning has found, as a figure. */
+export function bestTrial({ values, score, metric }) {
+  const found = Object.entries(values).map(([name, value]) => el("small", {}, `${name} = ${value}`));
+  return [`Best trial (${metric})`, typeof score === "number" ? score.toFixed(3) : "–", found];
+}
+
 /** Return how good a model would be that always predicts the same. */
 export const baseline = (value) =>
   typeof value === "number" ? el("small", {}, `baseline ${value.toFixed(3)}`) : null;

@@ -6,6 +6,7 @@ import {
   badge,
   baseline,
   besideBefore,
+  bestTrial,
   between,
   bytes,
   duration,
@@ -179,6 +180,7 @@ function outcome(request, link) {
         ? [`Quality (${result.quality_metric})`, result.quality.toFixed(3), baseline(result.baseline)]
         : null,
       result.champion ? besideBefore(result.champion) : null,
+      result.tuning ? bestTrial(result.tuning) : null,
     ]),
   ];
 }
@@ -194,7 +196,8 @@ function steps({ history }) {
 /** Return the hyperparameters that it was asked for with. */
 function own(overrides) {
   const chosen = Object.entries(overrides?.hyperparameters ?? {});
-  return chosen.map(([name, value]) => el("small", {}, `${name} = ${value}`));
+  const tuning = overrides?.tuning ? [el("small", {}, `tuning with ${overrides.tuning.trials} trials`)] : [];
+  return [...chosen.map(([name, value]) => el("small", {}, `${name} = ${value}`)), ...tuning];
 }
 
 function facts(request, link) {

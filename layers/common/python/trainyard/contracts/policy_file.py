@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from trainyard.contracts.overrides import TRIALS_MAX
 from trainyard.contracts.policy_instances import (
     InstanceEntry,
     InstanceQuotas,
@@ -68,6 +69,7 @@ class HyperparameterEntry(Strict):
     minimum: float | None = None
     maximum: float | None = None
     choices: list[str] = Field(default_factory=list, max_length=50)
+    search: tuple[float, float] | None = None
 
     def to_hyperparameter(self) -> Hyperparameter:
         return hyperparameter_of(self.model_dump(mode="json"))
@@ -112,6 +114,7 @@ class TierEntry(Strict):
     budget_mode: BudgetMode = BudgetMode.HARD
     spot: bool = Field(default=False, strict=True)
     spot_wait_minutes: int = Field(default=30, ge=1, le=1440, strict=True)
+    tuning_trials_max: int = Field(default=0, ge=0, le=TRIALS_MAX, strict=True)
     instances: list[InstanceEntry] = Field(min_length=1)
 
 
@@ -227,6 +230,23 @@ def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
         objection = None if default is None else hyperparameter.to_hyperparameter().objection(default)
         if objection is not None:
             raise Misplaced((*path, "hyperparameters", key, "default"), objection)
+        _check_search((*path, "hyperparameters", key, "search"), hyperparameter)
+
+
+def _check_search(path: tuple[str, ...], entry: HyperparameterEntry) -> None:
+    if entry.search is None:
+        return
+    if entry.kind not in (Kind.INTEGER, Kind.NUMBER):
+        raise Misplaced(path, f"only numbers are searched, and this is of type {entry.kind}")
+    low, high = entry.search
+    if not low < high:
+        raise Misplaced(path, f"is empty: {low:g} is not below {high:g}")
+    parameter = entry.to_hyperparameter()
+    for end in entry.search:
+        is_whole = entry.kind is Kind.INTEGER and float(end).is_integer()
+        objection = parameter.objection(int(end) if is_whole else end)
+        if objection is not None:
+            raise Misplaced(path, objection)
 
 
 _DECIMAL = {

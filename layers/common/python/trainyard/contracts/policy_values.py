@@ -96,6 +96,7 @@ def _tier(name: str, entry: Values, some_on_spot: bool) -> TierPolicy:
         instances=_instances(entry["instances"]),
         spot=entry["spot"],
         spot_wait=timedelta(minutes=entry["spot_wait_minutes"] if entry["spot"] or some_on_spot else 0),
+        tuning_trials_max=entry["tuning_trials_max"],
     )
 
 
@@ -132,6 +133,7 @@ def hyperparameter_of(entry: Values) -> Hyperparameter:
         minimum=entry["minimum"],
         maximum=entry["maximum"],
         choices=tuple(entry["choices"]),
+        search=tuple(entry["search"]) if entry["search"] else None,
     )
 
 

@@ -3,6 +3,7 @@
 `evaluation.json` and `profile.json` lie in the tenant's root. Recording an end never waits for them.
 """
 
+import json
 import math
 import unicodedata
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from trainyard.contracts.events import explain
 from trainyard.domain.challenge import Challenge
 from trainyard.domain.errors import Malformed
 from trainyard.domain.transforms import Plan
+from trainyard.domain.tuning import RANGES_MAX
 
 QUALITY_MAX = 1e30
 """The largest size of a quality that is kept: a number that DynamoDB and its SDK can store and return."""
@@ -65,6 +67,10 @@ Score = Annotated[
     Annotated[float, Field(ge=-QUALITY_MAX, le=QUALITY_MAX)] | None,
     BeforeValidator(_known),
 ]
+
+
+TunedInteger = Annotated[int, Field(ge=-(10**15), le=10**15)]
+TunedNumber = Annotated[float, Field(ge=-QUALITY_MAX, le=QUALITY_MAX, allow_inf_nan=False)]
 
 
 class Quality(_Report):
@@ -118,12 +124,28 @@ def _champion(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
             return None
 
 
+class BestTrial(_Report):
+    """The trial of a tuning that was best."""
+
+    values: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], TunedInteger | TunedNumber],
+        Field(min_length=1, max_length=RANGES_MAX),
+    ]
+    metric: Name
+    score: Score = None
+
+    def text(self) -> str:
+        """Return the values as JSON."""
+        return json.dumps(self.values, sort_keys=True, separators=(",", ":"))
+
+
 class Evaluation(_Report):
     """How good the model is."""
 
     quality: Quality
     baseline: Annotated[Quality | None, Optionally] = None
     champion: Annotated[Champion | None, WrapValidator(_champion)] = None
+    tuning: Annotated[BestTrial | None, Optionally] = None
 
 
 class TrainedFile(_Report):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from trainyard.domain.pipelines import SPOT_VARIANTS, TRANSFORM
+from trainyard.domain.pipelines import SPOT_VARIANTS, TRANSFORM, TUNING
 
 
 class MissingSetting(Exception):
@@ -79,7 +79,7 @@ class Settings:
         """The deployment's pipelines: variant (`pipeline_variant`) → name."""
         lists = [str(types) for types in range(2, int(self.training_types_max) + 1)]
         spot = SPOT_VARIANTS if self.spot_training == "true" else ()
-        further = {variant: f"{self.pipeline_name}-{variant}" for variant in (*lists, *spot)}
+        further = {variant: f"{self.pipeline_name}-{variant}" for variant in (*lists, *spot, TUNING)}
         transform = self.pipeline_name.removesuffix("-training") + f"-{TRANSFORM}"
         return {"": self.pipeline_name, TRANSFORM: transform, **further}
 

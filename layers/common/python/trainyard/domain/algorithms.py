@@ -41,6 +41,8 @@ class Hyperparameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    search: tuple[float, float] | None = None
+    """The lowest and the highest value that a tuning tries, where it names no ranges itself."""
 
     def objection(self, value: Value) -> str | None:
         """Return why a value cannot be taken, None when it can."""
@@ -178,10 +180,18 @@ BUILT_IN = (
         description="Histogram gradient boosting: handles missing values and non-linear relations",
         hyperparameters={
             "max_iter": Hyperparameter(kind=Kind.INTEGER, default=100, minimum=1, maximum=5000),
-            "learning_rate": Hyperparameter(kind=Kind.NUMBER, default=0.1, minimum=0.001, maximum=1),
-            "max_leaf_nodes": Hyperparameter(kind=Kind.INTEGER, default=31, minimum=2, maximum=1024),
-            "min_samples_leaf": Hyperparameter(kind=Kind.INTEGER, default=20, minimum=1, maximum=10_000),
-            "l2_regularization": Hyperparameter(kind=Kind.NUMBER, default=0.0, minimum=0, maximum=1000),
+            "learning_rate": Hyperparameter(
+                kind=Kind.NUMBER, default=0.1, minimum=0.001, maximum=1, search=(0.02, 0.3)
+            ),
+            "max_leaf_nodes": Hyperparameter(
+                kind=Kind.INTEGER, default=31, minimum=2, maximum=1024, search=(4, 127)
+            ),
+            "min_samples_leaf": Hyperparameter(
+                kind=Kind.INTEGER, default=20, minimum=1, maximum=10_000, search=(2, 60)
+            ),
+            "l2_regularization": Hyperparameter(
+                kind=Kind.NUMBER, default=0.0, minimum=0, maximum=1000, search=(0, 5)
+            ),
             "early_stopping": Hyperparameter(kind=Kind.BOOLEAN, default=True),
         },
     ),
@@ -189,7 +199,9 @@ BUILT_IN = (
         name="linear",
         description="Logistic or ridge regression: fast, with interpretable coefficients",
         hyperparameters={
-            "regularization": Hyperparameter(kind=Kind.NUMBER, default=1.0, minimum=1e-6, maximum=1e6),
+            "regularization": Hyperparameter(
+                kind=Kind.NUMBER, default=1.0, minimum=1e-6, maximum=1e6, search=(1e-4, 1e3)
+            ),
             "max_iter": Hyperparameter(kind=Kind.INTEGER, default=1000, minimum=1, maximum=100_000),
         },
     ),

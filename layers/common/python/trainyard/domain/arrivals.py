@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX
+from trainyard.domain.algorithms import HYPERPARAMETERS_LENGTH_MAX, Algorithm
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set, request_id
 from trainyard.domain.policy import ANY_TENANT, Policy, TierPolicy
-from trainyard.domain.requests import Content, Overrides, RequestKind
+from trainyard.domain.requests import Content, Overrides, RequestKind, Tuning, trials_of
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import BatchEnd, Trigger
-from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.domain.tuning import check_plan, ranges_of
 
 INCOMING = "incoming/"
 """The only folder below a tenant's root that starts training."""
@@ -226,7 +227,8 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy, overrides: O
             f"{' or '.join(algorithm.suffixes)}: rename or convert it",
             kind="format",
         )
-    _check_quota(policy.profile_for(tier, algorithm.name, content.size_bytes), policy)
+    trials = trials_of(overrides)
+    _check_quota(policy.profile_for(tier, algorithm.name, content.size_bytes, trials=trials), policy)
     largest = policy.data_bytes_max(tier, algorithm.name)
     if content.size_bytes > largest:
         raise Refused(
@@ -250,6 +252,8 @@ def check_overrides(tenant: Tenant, data_set: str, overrides: Overrides, policy:
             f"{HYPERPARAMETERS_LENGTH_MAX} characters as JSON: shorten them",
             kind="overrides",
         )
+    if overrides.tuning is not None:
+        _check_tuning(tenant, settings, overrides.tuning, algorithm, policy)
     set_before = {each.algorithm for each in (tenant.settings, *tenant.data_sets.values())}
     # Its jobs could write over models that were trained by other code, and its images are not theirs to pull.
     if algorithm.brings_code and algorithm.name not in set_before:
@@ -258,6 +262,18 @@ def check_overrides(tenant: Tenant, data_set: str, overrides: Overrides, policy:
             "until it is the algorithm of one of its data sets: ask the provider to set it for one",
             kind="overrides",
         )
+
+
+def _check_tuning(
+    tenant: Tenant, settings: TrainingSettings, tuning: Tuning, algorithm: Algorithm, policy: Policy
+) -> None:
+    tier = _tier_of(tenant, policy)
+    profile = policy.profile_for(tier, algorithm.name, 0, trials=tuning.trials)
+    try:
+        ranges_of(tuning, algorithm, settings)
+        check_plan(tuning, tier, profile, policy.prices, tier.runtime_max)
+    except Refused as refusal:
+        raise Refused(str(refusal), kind="tuning") from refusal
 
 
 def check_transform(tenant: Tenant, data_set: str, size_bytes: int, policy: Policy) -> None:

@@ -151,9 +151,11 @@ def _cold(data_bytes: int, tier: TierPolicy, profile: ResourceProfile, prices: P
     late = min(round(job * SPREAD), limit)
     rates = profile.rates(prices)
     rate = None if rates is None else sum(rates, Decimal(0))
+    # Trials begin one after the other, and together take no longer than a training may.
+    begun = profile.trials * COLD_SECONDS
     return Estimate(
-        seconds=profile.jobs * job,
-        seconds_p90=profile.jobs * late,
+        seconds=profile.jobs * job + begun,
+        seconds_p90=profile.jobs * late + begun,
         job_seconds=job,
         usd=None if rate is None else rounded_up(rate * job),
         usd_p90=None if rate is None else rounded_up(rate * late),

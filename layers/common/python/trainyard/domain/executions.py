@@ -11,7 +11,7 @@ from trainyard.domain.requests import RequestKind, State
 from trainyard.domain.resources import ResourceProfile
 
 FREE_STEPS = frozenset(
-    {"", "Training", "Processing", "Transform", "Condition", "Fail", "Lambda", "RegisterModel", "Model"}
+    {"", "Training", "Processing", "Transform", "Tuning", "Condition", "Fail", "Lambda", "RegisterModel", "Model"}
 )
 """Types of steps that cost nothing by themselves: they run no job, or never got one ("" and the jobs' own)."""
 
@@ -44,6 +44,8 @@ class JobFacts:
     spot: bool = False
     metrics: tuple[tuple[str, float], ...] = ()
     artifact_uri: str | None = None
+    trials: int = 0
+    """Of a tuning: its training jobs, of which seconds are the sum, and whose names begin with its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,7 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
         return _without_job(step)
     seconds, flags = billable_seconds(job)
     has_times = job.started_at is not None and job.ended_at is not None
-    complete = seconds is not None or (has_times and not job.spot)
+    complete = seconds is not None or (has_times and not job.spot and not job.trials)
     is_final = job.status in JOB_ENDED and complete
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
@@ -244,6 +246,8 @@ def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
         if job.billable_seconds < 0:
             return None, (*flags, f"its billable seconds are {job.billable_seconds}")
         return job.billable_seconds, flags
+    if job.trials:  # from its start to its end, its instances were started again and again
+        return None, (*flags, "SageMaker does not say how long one of its trials ran")
     if begin is None and job.status in ("Failed", "Stopped"):
         return 0, flags  # it never got an instance
     if job.spot:  # it is billed less than from its start to its end, between which it may have waited

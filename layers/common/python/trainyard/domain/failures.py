@@ -60,6 +60,11 @@ STOPPED_EARLY = {
 """Secondary status of a training job that SageMaker has stopped by itself → cause, and what it means (API
 reference, DescribeTrainingJob). Such a job is Stopped, as one that somebody has stopped, and gives no reason."""
 
+TRIALS_TOO_SHORT = (
+    "each trial was stopped at its maximum runtime before it had measured a model: ask for fewer trials, or for "
+    "more time"
+)
+
 _SCRIPTS_OWN = re.compile(r"AlgorithmError\b")
 """After this class comes the message of the job's own script, which may contain anything."""
 _TRAILER = re.compile(

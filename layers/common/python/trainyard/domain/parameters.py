@@ -4,15 +4,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from trainyard.domain.algorithms import Algorithm
+from trainyard.domain.algorithms import Algorithm, Value
 from trainyard.domain.errors import Refused
 from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.requests import Request
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import OnDrift, RetrainingSettings
 from trainyard.domain.tenants import Tenant
+from trainyard.domain.tuning import plan, ranges_of, ranges_text, with_tuned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +98,16 @@ def pipeline_parameters(
     statistics_uri: str | None = None,
     champion: str | None = None,
     champion_is_there: bool = False,
+    tuned: Mapping[str, Value] | None = None,
+    prices: Prices = NO_PRICES,
 ) -> dict[str, str]:
     """Return name → value of every parameter of the run's pipeline; no value is empty.
 
     `statistics_uri` is that of the last training, with which the data is compared; None where there is none.
     `champion` is the request that trained the model beside which the new one is judged, if any; its archive may be
-    gone. `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
+    gone. `tuned` are hyperparameters that a tuning has found, for those that the settings leave open; `prices` are
+    needed for a tuning that is bounded by money. `data_bytes` is the size of the objects in its manifest; the run
+    fails if it reads any other amount.
 
     The only value from the upload is its location, which is inside the tenant's root. Raises Refused
     when that is no longer so, or when the catalogue no longer offers what the tenant has chosen.
@@ -108,7 +115,7 @@ def pipeline_parameters(
     assert request.tenant_id == tenant.tenant_id, "a run belongs to one tenant"
     if not tenant.owns(request.content.uri):
         raise Refused("the tenant's storage has moved since the upload: upload the data again")
-    settings = tenant.settings_for(request.data_set, request.overrides)
+    settings = with_tuned(tenant.settings_for(request.data_set, request.overrides), tuned or {})
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
     champion_uri = Locations.of(tenant, replace(request, request_id=champion)).model if champion else ""
@@ -152,6 +159,16 @@ def pipeline_parameters(
         "DriftRules": _drift_rules(settings.retraining, accepts_drift=request.accepts_drift),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
+    if request.overrides is not None and request.overrides.tuning is not None:
+        own = tenant.settings_for(request.data_set, request.overrides)
+        ranges = ranges_of(request.overrides.tuning, algorithm, own)
+        trials = plan(request.overrides.tuning, tier, profile, prices, timedelta(seconds=runtime_max))
+        parameters |= {
+            "Search": ranges_text(ranges),
+            "Trials": str(trials.trials),
+            "TrialSeconds": str(int(trials.trial_time.total_seconds())),
+            "TuningSeconds": str(int(trials.time.total_seconds())),
+        }
     if profile.checkpoints:
         parameters["CheckpointUri"] = _checkpoints(where, request, parameters)
     return parameters

@@ -9,10 +9,14 @@ pipeline for each number of types."""
 TRANSFORM = "transform"
 """The pipeline of batch transforms."""
 
+TUNING = "tuning"
+"""The pipeline of tunings, in which a search stands in the place of the training."""
+
 SPOT_VARIANTS = ("spot", "spot-checkpoints", "checkpoints")
 PIPELINES = {
     "": "one training instance type, on demand",
     TRANSFORM: "batch transforms: deploy again",
+    TUNING: "tunings: deploy again",
     **{
         str(number): f"{number} training instance types: deploy with InstancePreferences=true, or name one type"
         for number in range(2, len(TRAINING_TYPES) + 1)
@@ -29,6 +33,8 @@ def pipeline_variant(parameters: Collection[str]) -> str:
     """Return which pipeline takes these parameters; a key of PIPELINES."""
     if "ModelName" in parameters:
         return TRANSFORM
+    if "Trials" in parameters:
+        return TUNING
     types = sum(name in parameters for name in TRAINING_TYPES)
     if types > 1:
         return str(types)

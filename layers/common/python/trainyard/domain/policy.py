@@ -15,6 +15,7 @@ from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.requests import RequestKind
 from trainyard.domain.resources import (
     SLOTS,
+    TRIAL_STARTUP,
     ResourceProfile,
     after,
     run_time,
@@ -84,6 +85,9 @@ class TierPolicy:
     """By how much training on spot capacity, its waiting included, may exceed its maximum runtime; 0 where no
     algorithm trains on it."""
 
+    tuning_trials_max: int = 0
+    """Trials of a tuning at most; 0 where the tier offers none."""
+
     @property
     def slots_max(self) -> int:
         return self.quota + self.borrowing_limit
@@ -91,9 +95,9 @@ class TierPolicy:
     @property
     def run_time_max(self) -> timedelta:
         """The longest time from admission to the end of a run: all its jobs, each stopped at its maximum, and what
-        it waits for spot capacity.
+        it waits for spot capacity, or for the instances of a tuning's trials.
         """
-        return run_time(self.runtime_max) + self.spot_wait
+        return run_time(self.runtime_max) + max(self.spot_wait, self.tuning_trials_max * TRIAL_STARTUP)
 
     def spot_wait_of(self, algorithm: Algorithm | None) -> timedelta:
         """Return by how much first attempts of an algorithm may exceed their maximum runtime; 0 on demand."""
@@ -266,10 +270,12 @@ class Policy:
         *,
         on_demand: bool = False,
         kind: RequestKind = RequestKind.TRAINING,
+        trials: int = 0,
     ) -> ResourceProfile:
         """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does.
 
-        With `on_demand`, it trains on demand whatever the policy says of spot capacity.
+        With `on_demand`, it trains on demand whatever the policy says of spot capacity; so do the `trials` of a
+        tuning.
         """
         choices = self.choices(tier, algorithm)
         fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
@@ -278,7 +284,8 @@ class Policy:
             return ResourceProfile.of_transform(choice)
         wait = timedelta(0) if on_demand else tier.spot_wait_of(offered)
         saves = offered is not None and offered.checkpoints and wait > timedelta(0)
-        return ResourceProfile.of(choice, spot_wait=wait, checkpoints=saves)
+        profile = ResourceProfile.of(choice, spot_wait=wait, checkpoints=saves)
+        return profile.tuning(trials) if trials else profile
 
     def data_bytes_max(self, tier: TierPolicy, algorithm: str) -> int:
         """Return the largest upload that is taken."""

@@ -1,5 +1,6 @@
 """The receipt: the state of a request as its tenant sees it, stored beside the data."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -263,12 +264,24 @@ def _champion_of(outcome: Outcome) -> dict[str, object] | None:
     }
 
 
+def _tuning_of(outcome: Outcome) -> dict[str, object] | None:
+    """Return what a tuning has found; None for a plain training."""
+    if outcome.tuned is None:
+        return None
+    return {
+        "values": json.loads(outcome.tuned),
+        "score": outcome.tuned_score,
+        "metric": outcome.tuned_metric,
+    }
+
+
 def _result_of(outcome: Outcome) -> dict[str, object]:
     return {
         "quality": outcome.quality,
         "quality_metric": outcome.quality_metric,
         "baseline": outcome.baseline,
         "champion": _champion_of(outcome),
+        "tuning": _tuning_of(outcome),
         "problem": outcome.problem,
         "rows": outcome.rows,
         "rows_dropped": outcome.rows_dropped,

@@ -163,6 +163,23 @@ class RequestKind(StrEnum):
     """Predictions of stored rows by a data set's live model: a batch transform."""
 
 
+TRIALS_DEFAULT = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """A search for the best hyperparameters, that a training is to be (domain/tuning.py)."""
+
+    trials: int = TRIALS_DEFAULT
+    """Trainings with different values, one after the other."""
+    minutes: int = 0
+    """That all of them may take; 0 for what a training may."""
+    usd: Decimal | None = None
+    """That all of them may cost; None for what a training may."""
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    """Hyperparameter, lowest and highest value; () for those that the algorithm offers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
     """What a single training is to have instead of what its data set's settings say."""
@@ -171,6 +188,13 @@ class Overrides:
     """None for that of the settings."""
     hyperparameters: tuple[tuple[str, str | int | float | bool], ...] = ()
     """Those of the settings apply beside them, unless another algorithm is chosen."""
+    tuning: Tuning | None = None
+    """None for a plain training."""
+
+    @property
+    def is_of_settings(self) -> bool:
+        """Whether it trains with what the settings say, but for what it searches."""
+        return self.algorithm is None and not self.hyperparameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +325,11 @@ class Request:
     outcome: "Outcome | None" = None
 
     @property
+    def trials(self) -> int:
+        """How many trainings its tuning has; 0 for one that is none."""
+        return trials_of(self.overrides)
+
+    @property
     def trains_on_demand(self) -> bool:
         """Whether it may not wait for spot capacity, whatever the policy says.
 
@@ -352,11 +381,22 @@ class Outcome:
     """… by how much this model is better there, by the same metric."""
     segment_gain: float | None = None
     """The same of the segment that lost most."""
+    tuned: str | None = None
+    """Of a tuning: the best hyperparameters, as JSON; …"""
+    tuned_score: float | None = None
+    """… and how good the models with them were, on the rows that were held out of their training; …"""
+    tuned_metric: str | None = None
+    """… by this metric, the higher the better."""
     not_compared: str | None = None
     """Why it could not be judged beside its champion."""
     unread: str | None = None
     """Which results could not be read, and why; an end does not wait for results that the tenant's scripts write.
     """
+
+
+def trials_of(overrides: Overrides | None) -> int:
+    """Return how many trainings a tuning has; 0 where none is asked for."""
+    return overrides.tuning.trials if overrides is not None and overrides.tuning is not None else 0
 
 
 ATTEMPT_FIELDS = (

@@ -17,6 +17,9 @@ JOBS_OF_TRAINING = 1
 """Jobs of a training, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
 JOBS_OF_TRANSFORM = 1
 
+TRIAL_STARTUP = timedelta(minutes=10)
+"""The time that the instances of each trial of a tuning may take to start, in which they cost nothing."""
+
 TRANSFORM_GRACE = timedelta(minutes=15)
 """The same for a batch transform, which has no maximum runtime at SageMaker: the reconciler stops it, and looks
 every five minutes."""
@@ -75,19 +78,23 @@ class ResourceProfile(NamedTuple):
     """Whether it saves its progress, and goes on from what an earlier attempt has saved."""
     is_transform: bool = False
     """Whether it is a batch transform."""
+    trials: int = 0
+    """Trainings of a tuning, one after the other; 0 for a run that trains once."""
 
     def __str__(self) -> str:
         spot = f" spot/{self.spot_wait_seconds}" if self.is_on_spot else ""
         checkpoints = " checkpoints" if self.checkpoints else ""
         transform = " transform" if self.is_transform else ""
+        trials = f" trials/{self.trials}" if self.trials else ""
         instances = f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}"
-        return f"{instances}{spot}{checkpoints}{transform}"
+        return f"{instances}{spot}{checkpoints}{transform}{trials}"
 
     @classmethod
     def parse(cls, text: str) -> "ResourceProfile":
         """Return the profile that `str` wrote."""
         processing, training, instances, volume_gb, *further = text.split(" ")
         wait = sum(int(part.removeprefix("spot/")) for part in further if part.startswith("spot/"))
+        trials = sum(int(part.removeprefix("trials/")) for part in further if part.startswith("trials/"))
         types = tuple(training.split(","))
         return cls(
             processing,
@@ -97,6 +104,7 @@ class ResourceProfile(NamedTuple):
             wait,
             "checkpoints" in further,
             "transform" in further,
+            trials,
         )
 
     @classmethod
@@ -115,6 +123,10 @@ class ResourceProfile(NamedTuple):
             int(spot_wait.total_seconds()),
             checkpoints,
         )
+
+    def tuning(self, trials: int) -> "ResourceProfile":
+        """Return the profile of a tuning, which names one type and trains on demand: its trials are short."""
+        return self._replace(training=self.training[:1], spot_wait_seconds=0, checkpoints=False, trials=trials)
 
     @property
     def jobs(self) -> int:
@@ -136,7 +148,8 @@ class ResourceProfile(NamedTuple):
 
     def run_time(self, runtime_max: timedelta) -> timedelta:
         """Return the longest time from admission to the end of a run whose jobs are stopped at their maximum."""
-        return self.jobs * (runtime_max + self.grace) + timedelta(seconds=self.spot_wait_seconds)
+        waits = timedelta(seconds=self.spot_wait_seconds) + self.trials * TRIAL_STARTUP
+        return self.jobs * (runtime_max + self.grace) + waits
 
     def on(self, selected: str | None) -> "ResourceProfile":
         """Return the profile of a run of which SageMaker has selected the training instances; None if not yet."""

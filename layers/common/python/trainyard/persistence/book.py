@@ -31,6 +31,7 @@ from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.retraining import Failed, Trained
+from trainyard.domain.tuning import Tuned
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.outbox import OutboxEntry, entry, entry_key, outbox_entries
 from trainyard.persistence.retraining_records import record_key, records_of
@@ -118,9 +119,10 @@ def bookings(
     now: datetime,
     expires_at: int,
     last: Mapping[Key, Trained | Failed] | None = None,
+    tuned: Mapping[Key, Sequence[Tuned]] | None = None,
 ) -> list[Write]:
     """Return what books executions, each once; `items` is what `booking_keys` named, `last` is key of a history →
-    how the last training of its data set ended.
+    how the last training of its data set ended, `tuned` → what its tunings have found.
     """
     writes: list[Write] = []
     totals: dict[Key, list[ExecutionRecord]] = {}
@@ -143,9 +145,9 @@ def bookings(
         if not execution.is_final:
             writes.append(entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
-    last = last or {}
-    for key in dict.fromkeys((*pasts, *last)):
-        writes.append(remember(key, pasts.get(key, ()), items.get(key), last.get(key)))
+    last, tuned = last or {}, tuned or {}
+    for key in dict.fromkeys((*pasts, *last, *tuned)):
+        writes.append(remember(key, pasts.get(key, ()), items.get(key), last.get(key), tuned.get(key, ())))
     for key, usd in spent.items():
         writes += _keep_pace(key, usd, items.get(key), now)
     return [*writes, *keep_ratios(executions, items)]

@@ -21,6 +21,7 @@ from trainyard.domain.requests import (
     RequestKind,
     State,
     StateChange,
+    Tuning,
 )
 from trainyard.persistence.store import Item
 
@@ -134,14 +135,28 @@ def _overrides_item(overrides: Overrides | None) -> Item | None:
         return None
     # DynamoDB knows no 1.0 beside 1.
     algorithm = {"algorithm": overrides.algorithm} if overrides.algorithm is not None else {}
-    return {**algorithm, "hyperparameters": json.dumps(dict(overrides.hyperparameters))}
+    tuning = {"tuning": _tuning_text(overrides.tuning)} if overrides.tuning is not None else {}
+    return {**algorithm, **tuning, "hyperparameters": json.dumps(dict(overrides.hyperparameters))}
+
+
+def _tuning_text(tuning: Tuning) -> str:
+    usd = None if tuning.usd is None else str(tuning.usd)
+    return json.dumps([tuning.trials, tuning.minutes, usd, tuning.ranges])
+
+
+def _tuning_from(text: str) -> Tuning:
+    trials, minutes, usd, ranges = json.loads(text)
+    money = None if usd is None else Decimal(usd)
+    return Tuning(trials=trials, minutes=minutes, usd=money, ranges=tuple(map(tuple, ranges)))
 
 
 def _overrides_from(item: Mapping[str, Any] | None) -> Overrides | None:
     if item is None:
         return None
     return Overrides(
-        algorithm=item.get("algorithm"), hyperparameters=tuple(json.loads(item["hyperparameters"]).items())
+        algorithm=item.get("algorithm"),
+        hyperparameters=tuple(json.loads(item["hyperparameters"]).items()),
+        tuning=_tuning_from(item["tuning"]) if "tuning" in item else None,
     )
 
 

@@ -3,10 +3,12 @@
 pk               sk            what
 past#<tenant>    <data set>    its last trainings, from which the next is estimated (…/transform: transforms);
                                the start of the last one, where the next must keep an interval to it; the last one
-                               that ended with a model, and the last one if that ended without
+                               that ended with a model, and the last one if that ended without; what its last
+                               tunings have found
 ratios           <tier>        by how much its last runs exceeded what was expected of them
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +19,7 @@ from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.requests import RequestKind, State
 from trainyard.domain.retraining import Failed, PastTrainings, Trained
+from trainyard.domain.tuning import TUNINGS_KEPT, Tuned
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, listed
 
@@ -85,15 +88,59 @@ def trainings_from(item: Item | None) -> PastTrainings:
     )
 
 
-def remember(key: Key, runs: Sequence[PastRun], item: Item | None, last: Trained | Failed | None = None) -> Update:
-    """Return what adds runs to the history of a data set, which was read as `item`, and how its last training
-    ended; what else it says stays.
+def tunings_from(item: Item | None) -> tuple[Tuned, ...]:
+    """Return what the last tunings of a data set have found, oldest first."""
+    return tuple(
+        Tuned(
+            request_id=each["request_id"],
+            at=unstamp(each["at"]),
+            algorithm=each["algorithm"],
+            values=tuple(json.loads(each["values"]).items()),
+            score=float(each["score"]) if each.get("score") is not None else None,
+            metric=each["metric"],
+            trials=int(each["trials"]),
+            is_used=bool(each["is_used"]),
+        )
+        for each in (item or {}).get("tunings", ())
+    )
+
+
+def _tuned_item(tuned: Tuned) -> Item:
+    return {
+        "request_id": tuned.request_id,
+        "at": stamp(tuned.at),
+        "algorithm": tuned.algorithm,
+        "values": json.dumps(dict(tuned.values)),  # DynamoDB knows no 1.0 beside 1
+        "score": None if tuned.score is None else Decimal(str(tuned.score)),
+        "metric": tuned.metric,
+        "trials": tuned.trials,
+        "is_used": tuned.is_used,
+    }
+
+
+def keep_tunings(key: Key, tunings: Sequence[Tuned], item: Item | None) -> Update:
+    """Return what replaces the tunings in the history of a data set, which was read as `item`."""
+    lines = [_tuned_item(each) for each in tunings[-TUNINGS_KEPT:]]
+    return Update(key, set={"tunings": lines, "revision": revision(item) + 1}, when=(unmoved(item),))
+
+
+def remember(
+    key: Key,
+    runs: Sequence[PastRun],
+    item: Item | None,
+    last: Trained | Failed | None = None,
+    tuned: Sequence[Tuned] = (),
+) -> Update:
+    """Return what adds runs to the history of a data set, which was read as `item`, how its last training ended,
+    and what tunings have found; what else it says stays.
     """
     change: Item = {}
     if last is not None:
         change["trained" if isinstance(last, Trained) else "failed"] = asdict(last) | {"at": stamp(last.at)}
     remove = ("failed",) if isinstance(last, Trained) else ()
-    if not runs:
+    if tuned:
+        change["tunings"] = [_tuned_item(each) for each in (*tunings_from(item), *tuned)][-TUNINGS_KEPT:]
+    if not runs and not tuned:
         return Update(key, set=change, remove=remove)
     past = past_from(item)
     for run in runs:
@@ -101,7 +148,8 @@ def remember(key: Key, runs: Sequence[PastRun], item: Item | None, last: Trained
     lines = [
         [r.seconds, r.job_seconds, r.usd, r.data_bytes, r.profile, *([] if r.succeeded else [False])] for r in past
     ]
-    change |= {"runs": lines, "revision": revision(item) + 1}
+    change |= {"runs": lines} if runs else {}
+    change["revision"] = revision(item) + 1
     return Update(key, set=change, remove=remove, when=(unmoved(item),))
 
 

@@ -39,7 +39,7 @@ def printed(job: JobFacts, *, since: datetime | None = None) -> Iterator[Printed
 
     A page may be empty and not the last one (API reference, FilterLogEvents).
     """
-    request: dict[str, Any] = {"logGroupName": GROUPS[job.kind], "logStreamNamePrefix": f"{_name(job)}/"}
+    request: dict[str, Any] = {"logGroupName": GROUPS[job.kind], "logStreamNamePrefix": _streams(job)}
     if since is not None:
         request["startTime"] = int(since.timestamp() * 1000)
     while True:
@@ -88,7 +88,7 @@ class CloudWatchJobLogs:
                 with translated():
                     page = client("logs").filter_log_events(
                         logGroupName=GROUPS[job.kind],
-                        logStreamNamePrefix=f"{_name(job)}/",
+                        logStreamNamePrefix=_streams(job),
                         startTime=begin,
                         limit=limit - len(events),
                         **token,
@@ -124,7 +124,7 @@ def last_lines(job: JobFacts) -> list[str]:
     logs, group = client("logs", hurried=True), GROUPS[job.kind]
     try:
         streams = logs.describe_log_streams(
-            logGroupName=group, logStreamNamePrefix=f"{_name(job)}/", limit=STREAMS_MAX
+            logGroupName=group, logStreamNamePrefix=_streams(job), limit=STREAMS_MAX
         )["logStreams"]
         events = [event for stream in streams for event in _last_events(logs, group, stream["logStreamName"])]
     except (ClientError, BotoCoreError):
@@ -146,5 +146,6 @@ def _last_events(logs: Any, group: str, stream: str) -> list[dict[str, Any]]:
     return []
 
 
-def _name(job: JobFacts) -> str:
-    return job.arn.rpartition("/")[2]
+def _streams(job: JobFacts) -> str:
+    """Return what the names of a job's log streams begin with; of a tuning, those of all its trials."""
+    return job.arn.rpartition("/")[2] + ("-" if job.trials else "/")

@@ -1,5 +1,6 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,11 @@ from trainyard.adapters.aws.job_logs import last_lines
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.guard import JobIdentity, JobStarted
 from trainyard.domain.errors import ExecutionGone, PipelineMissing, QuotaReached, StartDelayed, StartInvalid
-from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.executions import JOB_ENDED, JobFacts, StepFacts
 from trainyard.domain.failures import (
     OUT_OF_MEMORY,
     STOPPED_EARLY,
+    TRIALS_TOO_SHORT,
     FailureCause,
     cause_of,
     error_line,
@@ -240,6 +242,9 @@ def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     early = _stopped_early(job)
     if early:
         return early[1]
+    trials = job.get(_TRIALS, ())
+    if trials and all(trial["TrainingJobStatus"] == "Stopped" for trial in trials):
+        return TRIALS_TOO_SHORT
     said, words = str(job.get("ExitMessage") or ""), _service_words(step, job)
     if is_out_of_memory(words, said) and not cause_of(words).passes:
         return OUT_OF_MEMORY
@@ -253,7 +258,10 @@ def _logged(job: dict[str, Any], words: str) -> str | None:
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:
-    """Return SageMaker's whole message about a failed step."""
+    """Return SageMaker's whole message about a failed step; of a tuning, that about its last trial that failed."""
+    of_trials = [trial["FailureReason"] for trial in job.get(_TRIALS, ()) if trial.get("FailureReason")]
+    if of_trials:
+        return str(of_trials[-1])
     return str(step.get("FailureReason") or job.get("FailureReason") or "")
 
 
@@ -296,6 +304,8 @@ def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             if "ProcessingJob" in metadata:
                 name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
                 return dict(sagemaker.describe_processing_job(ProcessingJobName=name)), False
+            if "TuningJob" in metadata:
+                return _tuning_job(metadata["TuningJob"]["Arn"].rpartition("/")[2]), False
             if "TransformJob" in metadata:
                 name = metadata["TransformJob"]["Arn"].rpartition("/")[2]
                 return dict(sagemaker.describe_transform_job(TransformJobName=name)), False
@@ -304,6 +314,18 @@ def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             raise
         return {}, True
     return {}, False
+
+
+_TRIALS = "Trials"
+"""In the description of a tuning job: its training jobs, as they are listed."""
+
+
+def _tuning_job(name: str) -> dict[str, Any]:
+    sagemaker = client("sagemaker")
+    job = dict(sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name))
+    pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+    trials = [each for p in pages.paginate(HyperParameterTuningJobName=name) for each in p["TrainingJobSummaries"]]
+    return job | {_TRIALS: trials}
 
 
 _NO_JOB = frozenset({"ResourceNotFound", "ValidationException"})
@@ -326,6 +348,8 @@ def _facts(step: dict[str, Any], job: dict[str, Any], missing: bool) -> StepFact
 
 def _job_facts(job: dict[str, Any]) -> JobFacts | None:
     """Return what a step's job was and used; None for a step without one."""
+    if _TRIALS in job:
+        return _tuning_facts(job)
     if "ResourceConfig" in job:
         kind, cluster, prefix = JobKind.TRAINING, job["ResourceConfig"], "Training"
     elif "ProcessingResources" in job:
@@ -354,6 +378,37 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
         metrics=tuple((metric["MetricName"], metric["Value"]) for metric in job.get("FinalMetricDataList", ())),
         artifact_uri=artifacts.get("S3ModelArtifacts"),
     )
+
+
+def _tuning_facts(job: dict[str, Any]) -> JobFacts:
+    """Return what the trials of a tuning used together; each is billed like a training on demand."""
+    trials, definition = job[_TRIALS], job["TrainingJobDefinition"]
+    resources, best = definition["ResourceConfig"], job.get("BestTrainingJob", {})
+    seconds = [_seconds_of(trial) for trial in trials]
+    total = None if None in seconds else sum(each or 0 for each in seconds)
+    score = best.get("FinalHyperParameterTuningJobObjectiveMetric")
+    return JobFacts(
+        kind=JobKind.TRAINING,
+        arn=job["HyperParameterTuningJobArn"],
+        status=job["HyperParameterTuningJobStatus"],
+        instance_type=resources["InstanceType"],
+        instance_count=resources["InstanceCount"],
+        volume_gb=resources.get("VolumeSizeInGB", 0),
+        started_at=min((t["TrainingStartTime"] for t in trials if "TrainingStartTime" in t), default=None),
+        ended_at=job.get("HyperParameterTuningEndTime"),
+        billable_seconds=total,
+        training_seconds=total,
+        metrics=((score["MetricName"], score["Value"]),) if score else (),
+        trials=len(trials),
+    )
+
+
+def _seconds_of(trial: dict[str, Any]) -> int | None:
+    """Return for how long a trial is billed, 0 for one that never began; None while that is not known."""
+    begin, end = trial.get("TrainingStartTime"), trial.get("TrainingEndTime")
+    if begin is None:
+        return 0 if trial["TrainingJobStatus"] in JOB_ENDED else None
+    return None if end is None else max(math.ceil((end - begin).total_seconds()), 0)
 
 
 def _role_of_model(name: str) -> str:

@@ -361,6 +361,7 @@ class S3Results:
         digests = [file.md5 for file in profile.files] if profile else []
         beside = evaluation.champion.as_challenge() if evaluation and evaluation.champion else None
         is_compared = beside is not None and not beside.not_compared
+        best = evaluation.tuning if evaluation and request.trials else None
         return Outcome(
             quality=evaluation.quality.value if evaluation else None,
             quality_metric=evaluation.quality.metric if evaluation else None,
@@ -370,6 +371,9 @@ class S3Results:
             gain=beside.gain if beside and is_compared else None,
             segment_gain=beside.segment_gain if beside and is_compared else None,
             not_compared=(beside.not_compared or None) if beside else None,
+            tuned=best.text() if best else None,
+            tuned_score=best.score if best else None,
+            tuned_metric=best.metric if best else None,
             problem=profile.problem if profile else None,
             rows=profile.rows if profile else None,
             rows_dropped=profile.rows_dropped if profile else None,

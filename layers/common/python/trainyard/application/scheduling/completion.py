@@ -1,5 +1,6 @@
 """Completion: ends attempts, releases their slots and reservations, and books executions, in one transaction."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,6 +8,7 @@ from decimal import Decimal
 
 from trainyard.application.scheduling.enlistment import Enlister
 from trainyard.application.scheduling.merging import supersede, with_estimate
+from trainyard.domain.algorithms import family_of
 from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord
@@ -16,6 +18,7 @@ from trainyard.domain.queues import TenantQueue, entry_of, joined, released
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, RequestKind, State, moved
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import Failed, Trained
+from trainyard.domain.tuning import Tuned
 from trainyard.persistence.book import (
     booking_keys,
     bookings,
@@ -150,7 +153,8 @@ class Completer:
             trainings = (_last_training(end, current[name], unit.now) for name, end in ending.items())
             # Of several ends of one data set, one with a model says more than one without.
             last = dict(sorted(filter(None, trainings), key=lambda each: isinstance(each[1], Trained)))
-            self._release(unit, [current[request_id] for request_id in ending], executions, last)
+            tuned = _tunings(ending, current, unit.now)
+            self._release(unit, [current[request_id] for request_id in ending], executions, last, tuned)
             # A single end always fits.
             if len(ends) > 1 and not fits_one_transaction(unit.writes):
                 raise _TooMany
@@ -178,6 +182,7 @@ class Completer:
         requests: Sequence[Request],
         executions: Mapping[str, ExecutionRecord],
         last: Mapping[Key, Trained | Failed],
+        tuned: Mapping[Key, Sequence[Tuned]],
     ) -> None:
         """Release what requests hold, and book their executions (request id → execution)."""
         # Once for each queue: DynamoDB refuses a transaction with two writes of one item.
@@ -196,15 +201,16 @@ class Completer:
             something_waits = something_waits or bool(after.profiles)
         ended = [(request, spent[request.request_id]) for request in requests]
         unit.write(give_units_back(ended, unit.policy, unit.now, something_waits=something_waits))
-        unit.write(*queues, *self._bookings(unit, list(executions.values()), last))
+        unit.write(*queues, *self._bookings(unit, list(executions.values()), last, tuned))
 
     def _bookings(
         self,
         unit: UnitOfWork,
         executions: Sequence[ExecutionRecord],
         last: Mapping[Key, Trained | Failed] | None = None,
+        tuned: Mapping[Key, Sequence[Tuned]] | None = None,
     ) -> list[Write]:
-        return bookings(executions, unit.items, unit.now, self.tables.requests.expiry(unit.now), last)
+        return bookings(executions, unit.items, unit.now, self.tables.requests.expiry(unit.now), last, tuned)
 
     # --- back to the queue ----------------------------------------------------------------------------------
 
@@ -242,7 +248,12 @@ class Completer:
             if data_bytes is None or tier is None:
                 return queued
             profile = policy.profile_for(
-                tier, current.algorithm, data_bytes, on_demand=queued.trains_on_demand, kind=current.kind
+                tier,
+                current.algorithm,
+                data_bytes,
+                on_demand=queued.trains_on_demand,
+                kind=current.kind,
+                trials=current.trials,
             )
             return replace(queued, data_bytes=data_bytes, profile=str(profile))
 
@@ -387,6 +398,30 @@ def _last_training(end: End, request: Request, now: datetime) -> tuple[Key, Trai
         at=now,
         basis=request.basis,
     )
+
+
+def _tunings(ending: Mapping[str, End], current: Mapping[str, Request], now: datetime) -> dict[Key, list[Tuned]]:
+    """Return the histories to which tunings add what they have found.
+
+    Trainings begin with it, unless its model was worse than the one before: then it is kept, and not used.
+    """
+    tunings: dict[Key, list[Tuned]] = {}
+    for name, end in sorted(ending.items(), key=lambda each: (current[each[0]].arrived_at, each[0])):
+        request, outcome = current[name], end.outcome
+        if end.state is not State.SUCCEEDED or not request.trials or outcome.tuned is None:
+            continue
+        tuned = Tuned(
+            request_id=request.request_id,
+            at=now,
+            algorithm=family_of(request.algorithm),
+            values=tuple(json.loads(outcome.tuned).items()),
+            score=outcome.tuned_score,
+            metric=outcome.tuned_metric or "",
+            trials=request.trials,
+            is_used=outcome.gain is None or outcome.gain >= 0,
+        )
+        tunings.setdefault(past_key(request.tenant_id, request.data_set), []).append(tuned)
+    return tunings
 
 
 def spent_usd(execution: ExecutionRecord | None) -> Decimal:

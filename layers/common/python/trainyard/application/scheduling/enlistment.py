@@ -19,6 +19,7 @@ from trainyard.domain.requests import (
     State,
     StateChange,
     Submission,
+    trials_of,
 )
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import (
@@ -455,6 +456,7 @@ def _profile(submission: Submission, policy: Policy) -> ResourceProfile:
         submission.content.size_bytes,
         on_demand=submission.deadline is not None,
         kind=submission.kind,
+        trials=trials_of(submission.overrides),
     )
 
 

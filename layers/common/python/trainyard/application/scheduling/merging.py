@@ -28,7 +28,14 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
     profile, winner = winner.profile, replace(winner, deadline=earliest(comer.deadline, waiting.deadline, now))
     if tier is not None and (size != winner.data_bytes or not profile):
         profile = str(
-            policy.profile_for(tier, winner.algorithm, size, on_demand=winner.trains_on_demand, kind=winner.kind)
+            policy.profile_for(
+                tier,
+                winner.algorithm,
+                size,
+                on_demand=winner.trains_on_demand,
+                kind=winner.kind,
+                trials=winner.trials,
+            )
         )
     elif profile and winner.trains_on_demand:
         profile = str(ResourceProfile.parse(profile).on_demand())

@@ -37,8 +37,9 @@ from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.retraining import OnDrift, Trained
 from trainyard.domain.retraining_record import unchanged_text
 from trainyard.domain.tenants import Tenant
+from trainyard.domain.tuning import tuned_values, used, with_tuned
 from trainyard.domain.unchanged import basis_of, settings_digest
-from trainyard.persistence.run_history import past_key, trainings_from
+from trainyard.persistence.run_history import past_key, trainings_from, tunings_from
 
 START_OVERDUE = timedelta(seconds=30)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
@@ -237,7 +238,12 @@ class Starts:
         if tier is None:
             return False
         profile = policy.profile_for(
-            tier, request.algorithm, request.data_bytes, on_demand=request.trains_on_demand, kind=request.kind
+            tier,
+            request.algorithm,
+            request.data_bytes,
+            on_demand=request.trains_on_demand,
+            kind=request.kind,
+            trials=request.trials,
         )
         return str(profile) != request.profile
 
@@ -257,16 +263,19 @@ class Starts:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         if request.kind is RequestKind.TRANSFORM:
             return self._start_transform(request, tenant, tier, policy), "", ""
+        (history,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
         settings = tenant.settings_for(request.data_set, request.overrides)
         # The present version: one that a wave has taken back must not train what arrived under it.
         algorithm = policy.algorithm(settings.algorithm)
+        tuned = tuned_values(used(tunings_from(history), algorithm.name), algorithm)
+        settings = with_tuned(settings, tuned)
         data_bytes, first_bytes, digest = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
             why_not = objection(first_bytes, settings.target)
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
         basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
-        past = self._trained(request)
+        past = trainings_from(history).trained
         trained = None if request.overrides is not None else past
         if trained is not None and basis == trained.basis and not request.is_forced:
             self._check_worth(request, trained)
@@ -287,13 +296,10 @@ class Starts:
             statistics_uri=last.uri if last else None,
             champion=champion,
             champion_is_there=champion is not None and self.data_sets.has_model(tenant, request, champion),
+            tuned=tuned,
+            prices=policy.prices,
         )
         return self._start(request, parameters), basis, algorithm.name
-
-    def _trained(self, request: Request) -> Trained | None:
-        """Return the last training of a request's data set that ended with a model."""
-        (item,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
-        return trainings_from(item).trained
 
     def _check_worth(self, request: Request, trained: Trained) -> None:
         """Raise _Unchanged for what was trained on before, unless another training of its data set runs, of which

@@ -28,6 +28,7 @@ from trainyard.entrypoints.bootstrap.api import (
     stored_keys,
     tenant_results,
     trainings,
+    tunings,
     uploads,
     wave_commands,
 )
@@ -130,6 +131,7 @@ __all__ = [
     "tenant_results",
     "tenants",
     "trainings",
+    "tunings",
     "unused_endpoints",
     "uploads",
     "usage",

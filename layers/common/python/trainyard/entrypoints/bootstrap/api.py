@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.runs import Runs
     from trainyard.application.api.settings_changes import SettingsChanges
     from trainyard.application.api.trainings import Trainings
+    from trainyard.application.api.tunings import Tunings
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.health import Health
     from trainyard.application.scheduling.expedite import Expedite
@@ -292,6 +293,13 @@ def stop() -> Stop:
         executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         notifier=notifier_of(settings),
     )
+
+
+@cache
+def tunings() -> Tunings:
+    from trainyard.application.api.tunings import Tunings
+
+    return Tunings(store=store_of(Settings.from_env("scheduler_table", "record_table")))
 
 
 @cache
