@@ -104,6 +104,14 @@ drift: .venv/ready steps  ## plant drift in data sets that do not move, and prin
 	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
 	$$python tests/steps/drift_rates.py pipeline/steps $(DRAWS)
 
+GAIN_DRAWS ?= 10
+TRIALS ?= 10
+.PHONY: tuning
+tuning: .venv/ready steps  ## print what tuning gains over the defaults: make tuning GAIN_DRAWS=10 TRIALS=10 (takes a while)
+	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
+	offered=$$(PYTHONPATH=layers/common/python $(BIN)/python -m tests.offered) && \
+	$$python tests/steps/tuning_gain.py pipeline/steps $(GAIN_DRAWS) $(TRIALS) "$$offered"
+
 .PHONY: tables
 tables: .venv-tables/ready  ## compare the steps with scikit-learn used by hand, on tables that come with libraries
 	@.venv-tables/bin/python tests/steps/library_tables.py pipeline/steps \

@@ -190,7 +190,9 @@ def tuning(template: str) -> str:
 
     A definition has fixed names of hyperparameters, and data sets tune different ones: SageMaker searches
     positions from 0 to 1, and the script derives from the parameter `Search` for which values they stand. The
-    trials run one by one, so that a tuning holds no more instances than a training.
+    trials run one by one, so that a tuning holds no more instances than a training. They are drawn at random,
+    since the first one takes the values of before, whatever its positions: a search that learns would learn from
+    it what is not so.
 
     Sources: API reference, CreateHyperParameterTuningJob; developer guide, "Define a pipeline", tuning steps.
     """
@@ -213,7 +215,7 @@ def tuning(template: str) -> str:
     train |= {"Name": "Tune", "Type": "Tuning"}
     train["Arguments"] = {
         "HyperParameterTuningJobConfig": {
-            "Strategy": "Bayesian",
+            "Strategy": "Random",
             "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "validation"},
             "ResourceLimits": {
                 "MaxNumberOfTrainingJobs": _parameter("Trials"),

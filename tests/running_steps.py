@@ -70,7 +70,14 @@ class Container:
         }
         return self._run("train", **environment)
 
-    def trial(self, search: dict[str, Any], *positions: float, algorithm: str = "linear", **more: object) -> str:
+    def trial(
+        self,
+        search: dict[str, Any],
+        *positions: float,
+        algorithm: str = "linear",
+        job_name: str = "x-Tune-002-0e830ada",
+        **more: object,
+    ) -> str:
         """Run the second step as a trial of a tuning, as SageMaker's search starts it."""
         asked = {
             "algorithm": algorithm,
@@ -85,6 +92,7 @@ class Container:
             "SM_CHANNEL_TRAIN": str(self.root / "train"),
             "SM_MODEL_DIR": str(self.root / "model"),
             "SM_OUTPUT_DIR": str(self.root),
+            "TRAINING_JOB_NAME": job_name,
         }
         return self._run("train", **environment)
 

@@ -381,7 +381,13 @@ TUNING = Group(
         "tuning:start",
         TENANT,
         DATA_SET,
-        option("--trials", type=click.IntRange(1, 100), default=10, metavar="N", help="Trainings (default: 10)."),
+        option(
+            "--trials",
+            type=click.IntRange(2, 100),
+            default=10,
+            metavar="N",
+            help="Trainings (default: 10); the first one has the hyperparameters of before.",
+        ),
         option("--minutes", type=click.IntRange(min=1), metavar="N", help="That all of them may take."),
         option("--usd", metavar="AMOUNT", help="That all of them may cost."),
         option(

@@ -247,6 +247,8 @@ class JobRunner:
             "SM_OUTPUT_DIR": str(root / "opt/ml/output"),
             "SM_OUTPUT_DATA_DIR": str(root / "opt/ml/output/data"),
             "SM_HPS": json.dumps(own_hyperparameters(hyperparameters)),
+            "TRAINING_JOB_NAME": job.name,
+            "TRAINING_JOB_ARN": job.arn,
         }
         for channel in request["InputDataConfig"]:
             source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]

@@ -1,6 +1,6 @@
 """Hyperparameter tuning jobs: training jobs, here one after the other, with hyperparameters drawn at random.
 
-What SageMaker's own strategies would draw is not known. All else is as documented: the request is checked by the
+Of SageMaker's strategies only "Random" is known. All else is as documented: the request is checked by the
 service's model, training jobs get its tags and names that begin with its own, their objective is what a regular
 expression finds in their logs, and one that fails or is stopped does not end the search.
 

@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from common import DataError, counted, json_text, run
 from features import encoder
-from trial import FOLDS_FILE, validated, values_at
+from trial import FOLDS_FILE, is_first, validated, values_at
 from warm_start import begin_with, learnt_before
 
 SEED = 20
@@ -69,6 +69,8 @@ def main() -> None:
     tuning = None
     if hyperparameters.get("search"):
         values = values_at(hyperparameters["search"], hyperparameters)
+        if is_first(os.environ.get("TRAINING_JOB_NAME", "")):
+            values |= {name: chosen[name] for name in values if name in chosen}
         chosen = chosen | values
         tuning = {"values": values, **measured(algorithm, problem, chosen, features, target, hyperparameters)}
     begins_with = warm_start if hyperparameters.get("warm_start") == "yes" else None

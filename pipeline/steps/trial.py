@@ -5,11 +5,14 @@ they stand, by name in alphabetical order: both ends of the range, and how it is
 
     {"learning_rate": [0.02, 0.3, "log"], "max_leaf_nodes": [4, 127, "log whole"]}
 
+The first trial of a tuning takes the values that trainings have now: so the best ones are never worse than those.
+
 An algorithm with scripts of its own takes part in tunings if its training does the same: it trains with these
 values, and prints "validation score: NUMBER", the higher the better.
 """
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +42,15 @@ def values_at(search: str | Mapping[str, Any], positions: Mapping[str, Any]) -> 
             raise DataError(f"the tuning gave no position_{number}, which stands for {name}") from error
         values[name] = _between(low, high, position, scale.split())
     return values
+
+
+FIRST = re.compile(r"-0*1-[0-9a-f]+$")
+"""How the name of the first training job of a tuning job ends: that is seen on accounts, and not documented."""
+
+
+def is_first(job_name: str) -> bool:
+    """Tell by its name whether a training job is the first of its tuning; False where names have another form."""
+    return bool(FIRST.search(job_name))
 
 
 def _between(low: float, high: float, position: float, scale: list[str]) -> float | int:

@@ -128,7 +128,7 @@ def test_wide_ranges_of_positive_numbers_are_searched_by_orders_of_magnitude() -
 
 def test_all_trials_together_never_take_or_cost_more_than_a_training_may() -> None:
     """Budgets reserve what a training may cost: each trial up to the end of its grace period."""
-    for trials, minutes in product((1, 2, 3, 7, 20), (7, 10, 59, 60, 61, 720)):
+    for trials, minutes in product((2, 3, 7, 20), (7, 10, 59, 60, 61, 720)):
         runtime_max = timedelta(minutes=minutes)
         planned = plan(Tuning(trials=trials), OFFERED, PROFILE, PRICES, runtime_max)
         assert planned.trials * (planned.trial_time + STOP_GRACE) <= runtime_max + STOP_GRACE
@@ -160,8 +160,8 @@ def test_time_and_money_bound_a_tuning() -> None:
         (Tuning(trials=21), {}, "21 trials are asked for; tier basic allows at most 20"),
         (Tuning(trials=20, minutes=20), {}, "20 trials do not fit into its time, its money and the 1:00:00"),
         (Tuning(trials=20, minutes=20), {}, "ask for 6 at most"),
-        (Tuning(trials=1, minutes=2), {}, "all trials together have 120 seconds"),
-        (Tuning(trials=1, usd=Decimal("0.000001")), {}, "all trials together have 0 seconds"),
+        (Tuning(trials=2, minutes=5), {}, "all trials together have 300 seconds"),
+        (Tuning(trials=2, usd=Decimal("0.000001")), {}, "all trials together have 0 seconds"),
         (Tuning(), {"runtime_max": timedelta(minutes=5)}, "ask for 2 at most"),
     ],
 )
@@ -186,7 +186,7 @@ def test_whoever_asks_is_told_and_nothing_is_sent(monkeypatch: pytest.MonkeyPatc
     assert (status, api.retrainings.asked) == (409, [])
     assert "tier basic offers no tuning" in answer["detail"]
     for tuning in (
-        {"trials": 0},
+        {"trials": 1},
         {"trials": 101},
         {"minutes": -1},
         {"usd": 0},

@@ -49,6 +49,26 @@ def test_a_trial_trains_with_its_values_and_prints_how_good_they_are(container: 
     assert report["tuning"] == container.training()["tuning"]
 
 
+@pytest.mark.parametrize(
+    ("job_name", "wanted"),
+    [
+        ("x-Tune-001-0e830ada", 3.5),
+        ("x-Tune-0001-0e830ada", 3.5),
+        ("x-Tune-011-0e830ada", 1.0),
+        ("x-001-Tune", 1.0),
+        ("", 1.0),
+    ],
+)
+def test_the_first_trial_takes_the_values_that_trainings_have_now(
+    container: Container, job_name: str, wanted: float
+) -> None:
+    assert container.preprocess(("data.csv", noisy()), target="y") == ""
+    now = {"regularization": 3.5}
+    assert container.trial(REGULARIZATION, 0.5, job_name=job_name, hyperparameters=now, metric="auto") == ""
+    assert container.training()["tuning"]["values"] == {"regularization": wanted}
+    assert container.training()["hyperparameters"].get("alpha", "1.0") == str(wanted)
+
+
 def test_a_plain_training_measures_nothing_beside_its_model(container: Container) -> None:
     assert container.preprocess(("data.csv", noisy()), target="y") == ""
     assert container.train() == ""

@@ -16,7 +16,7 @@ from pydantic import (
 
 from trainyard.domain.algorithms import ALGORITHM_NAME, HYPERPARAMETERS_LENGTH_MAX
 from trainyard.domain.requests import TRIALS_DEFAULT, Overrides, Tuning
-from trainyard.domain.tuning import RANGES_MAX
+from trainyard.domain.tuning import RANGES_MAX, TRIALS_MIN
 
 HYPERPARAMETERS_MAX = 50
 TRIALS_MAX = 100
@@ -48,7 +48,15 @@ class TuningValues(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trials: Annotated[int, Field(ge=1, le=TRIALS_MAX, strict=True)] = TRIALS_DEFAULT
+    trials: Annotated[
+        int,
+        Field(
+            ge=TRIALS_MIN,
+            le=TRIALS_MAX,
+            strict=True,
+            description="Trainings; the first one has the hyperparameters of before",
+        ),
+    ] = TRIALS_DEFAULT
     minutes: Annotated[
         int, Field(ge=0, le=12_960, strict=True, description="That all trials may take; 0 for what a training may")
     ] = 0

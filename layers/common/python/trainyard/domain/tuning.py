@@ -22,6 +22,9 @@ from trainyard.domain.tenants import TrainingSettings
 RANGES_MAX = 4
 """Hyperparameters that are tuned at once: a pipeline's definition names each of them (pipeline/publish.py)."""
 
+TRIALS_MIN = 2
+"""The first trial has the hyperparameters of before, so that the best ones are never worse."""
+
 TRIAL_TIME_MIN = timedelta(minutes=1)
 """A shorter trial is not worth starting."""
 
@@ -131,7 +134,7 @@ def plan(
     """Return the trials that fit into a tuning's time and money, and into what a run's training may take.
 
     So a tuning never costs more than a training that is stopped at its maximum, for which budgets reserve. Raises
-    Refused where the tier offers none, or where it is not enough for a single trial.
+    Refused where the tier offers none, or where it is not enough for two trials.
     """
     if tier.tuning_trials_max == 0:
         raise Refused(f"tier {tier.name} offers no tuning: ask for a training, or move to a tier that does")
@@ -145,14 +148,15 @@ def plan(
     if tuning.usd is not None:
         time = min(time, timedelta(seconds=_seconds_for(tuning.usd, profile, prices)))
     trials = min(tuning.trials, int(time / (TRIAL_TIME_MIN + STOP_GRACE)))
-    if trials == 0:
+    if trials < TRIALS_MIN:
+        each, grace = (int(span.total_seconds()) for span in (TRIAL_TIME_MIN + STOP_GRACE, STOP_GRACE))
         raise Refused(
-            f"all trials together have {int(time.total_seconds())} seconds, by its time, its money and the tier's "
-            f"maximum runtime: one needs {int((TRIAL_TIME_MIN + STOP_GRACE).total_seconds())}, of which "
-            f"{int(STOP_GRACE.total_seconds())} are for it to stop"
+            f"all trials together have {int(time.total_seconds())} seconds, by its time, its money and what a job "
+            f"of the run may take: {TRIALS_MIN} trials need {TRIALS_MIN * each}, of which {TRIALS_MIN * grace} "
+            "are for them to stop"
         )
-    each = timedelta(seconds=int(time.total_seconds() / trials)) - STOP_GRACE
-    return TuningPlan(trials=trials, trial_time=each, time=time + trials * TRIAL_STARTUP)
+    trial_time = timedelta(seconds=int(time.total_seconds() / trials)) - STOP_GRACE
+    return TuningPlan(trials=trials, trial_time=trial_time, time=time + trials * TRIAL_STARTUP)
 
 
 def check_plan(
