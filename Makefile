@@ -110,7 +110,8 @@ TRIALS ?= 10
 tuning: .venv/ready steps  ## print what tuning gains over the defaults: make tuning GAIN_DRAWS=10 TRIALS=10 (takes a while)
 	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
 	offered=$$(PYTHONPATH=layers/common/python $(BIN)/python -m tests.offered) && \
-	$$python tests/steps/tuning_gain.py pipeline/steps $(GAIN_DRAWS) $(TRIALS) "$$offered"
+	$$python tests/steps/tuning_gain.py pipeline/steps $(GAIN_DRAWS) $(TRIALS) "$$offered" \
+		$$(PYTHONPATH=layers/common/python $(BIN)/python -c "from trainyard.domain import tuning; print(tuning.CLEAR_GAIN)")
 
 .PHONY: tables
 tables: .venv-tables/ready  ## compare the steps with scikit-learn used by hand, on tables that come with libraries

@@ -81,7 +81,7 @@ def _answer(deployment: Deployment, arguments: Arguments, tunings: tuple[Tuned, 
             "used": begun.request_id if begun else None,
             "values": values,
         },
-        columns=("REQUEST", "ENDED", "ALGORITHM", "TRIALS", "METRIC", "SCORE", "USED", "BEST VALUES"),
+        columns=("REQUEST", "ENDED", "ALGORITHM", "TRIALS", "METRIC", "SCORE", "BEFORE", "USED", "BEST VALUES"),
         rows=[
             (
                 each.request_id[:ID_CHARACTERS_MIN],
@@ -89,7 +89,7 @@ def _answer(deployment: Deployment, arguments: Arguments, tunings: tuple[Tuned, 
                 each.algorithm,
                 each.trials,
                 each.metric,
-                None if each.score is None else f"{each.score:.4f}",
+                *(None if score is None else f"{score:.4f}" for score in (each.score, each.score_before)),
                 "yes" if each is begun else "",
                 _text(dict(each.values)),
             )
@@ -121,6 +121,7 @@ def view(tuned: Tuned) -> dict[str, Any]:
         "trials": tuned.trials,
         "metric": tuned.metric,
         "score": tuned.score,
+        "score_before": tuned.score_before,
         "values": dict(tuned.values),
         "is_used": tuned.is_used,
     }

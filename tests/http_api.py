@@ -32,6 +32,7 @@ from trainyard.application.api.request_pages import RequestPages
 from trainyard.application.api.runs import LogLine, LogPosition, Runs
 from trainyard.application.api.settings_changes import ChangeState, ChangeStatus, SettingsChanges
 from trainyard.application.api.trainings import Trainings
+from trainyard.application.api.tunings import Tunings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.health import Health
 from trainyard.application.scheduling.expedite import Expedite
@@ -421,6 +422,7 @@ class Api:
             "runs": lambda: Runs(book=self.book, reports=self.reports, logs=self.logs),
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: self.trainings,
+            "tunings": lambda: Tunings(store=self.store),
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,

@@ -2,7 +2,8 @@
 
 Each data set is split at random as often as DRAWS says. On the rows to train on, TRIALS trials are measured as in
 a tuning, the first with the defaults; the best one's model and that of the defaults predict the other rows. Prints
-a table: the mean quality of both, how often the tuned model was better or worse, and by how much at worst.
+a table: the mean quality of both, how often the best values would be used, and of those how often their model was
+better or worse than that of the defaults, and by how much at worst.
 """
 
 import json
@@ -22,6 +23,9 @@ from trial import _score, default_metric, validated, values_at
 
 SEARCHES: dict[str, dict[str, Any]] = json.loads(sys.argv[4])
 """Algorithm → what the catalogue offers: its defaults, and the ranges to search."""
+
+CLEAR_GAIN = float(sys.argv[5])
+"""By how much the score must be better for the values to be used; of metrics that are 1 at best."""
 
 SAME = 0.001
 """A difference in quality that is none."""
@@ -51,8 +55,10 @@ def data_sets() -> dict[str, tuple[str, pd.DataFrame, pd.Series]]:
 
 def compared(
     algorithm: str, problem: str, features: pd.DataFrame, target: pd.Series, draw: int, trials: int
-) -> Any:
-    """Return the quality of the defaults and of the best trial, on rows that were held out of both."""
+) -> tuple[str, float, float, bool]:
+    """Return the metric, the quality of the defaults and of the best trial on rows that were held out of both, and
+    whether the best values would be used.
+    """
     drawn = np.random.default_rng(draw)
     is_test = drawn.random(len(target)) < 0.25
     rows, values = features[~is_test].reset_index(drop=True), target[~is_test].reset_index(drop=True)
@@ -69,25 +75,26 @@ def compared(
     for _ in range(trials - 1):
         positions = {f"position_{number}": drawn.random() for number in range(1, 5)}
         candidates.append(offered["defaults"] | values_at(offered["search"], positions))
-    best = max(candidates, key=score)
+    scores = [score(chosen) for chosen in candidates]
+    best = candidates[int(np.argmax(scores))]
 
     def quality(chosen: dict[str, Any]) -> float:
         return _score(trained(chosen, rows, values), features[is_test], target[is_test], metric)
 
-    return metric, quality(offered["defaults"]), quality(best)
+    return metric, quality(offered["defaults"]), quality(best), max(scores) >= scores[0] + CLEAR_GAIN
 
 
 def main() -> None:
     draws, trials = int(sys.argv[2]), int(sys.argv[3])
     print(f"{trials} trials, {draws} draws")
-    titles = ("defaults", "tuned", "better", "worse", "at worst")
+    titles = ("defaults", "tuned", "used", "better", "worse", "at worst")
     print(f"{'data':10} {'algorithm':18} {'metric':18}", *(f"{title:>8}" for title in titles))
     for name, (problem, features, target) in data_sets().items():
         for algorithm in SEARCHES:
             drawn = [compared(algorithm, problem, features, target, draw, trials) for draw in range(draws)]
-            gains = np.array([tuned - before for _, before, tuned in drawn])
+            gains = np.array([tuned - before for _, before, tuned, is_used in drawn if is_used] or [0.0])
             means = [np.mean([each[number] for each in drawn]) for number in (1, 2)]
-            counts = (gains > SAME).sum(), (gains < -SAME).sum()
+            counts = sum(each[3] for each in drawn), (gains > SAME).sum(), (gains < -SAME).sum()
             print(
                 f"{name:10} {algorithm:18} {drawn[0][0]:18}",
                 *(f"{mean:8.3f}" for mean in means),

@@ -49,6 +49,7 @@ from trainyard.domain.tuning import (
     Range,
     Tuned,
     check_plan,
+    is_clearly_better,
     plan,
     ranges_of,
     ranges_text,
@@ -57,7 +58,7 @@ from trainyard.domain.tuning import (
     with_tuned,
 )
 from trainyard.persistence.items import request_from, request_item
-from trainyard.persistence.run_history import past_key, tunings_from
+from trainyard.persistence.run_history import keep_tunings, past_key, tunings_from
 
 BOOSTING, LINEAR = BUILT_IN
 OFFERED = tier(tuning_trials_max=20, runtime_max=timedelta(hours=1))
@@ -368,6 +369,10 @@ def test_a_tuning_costs_the_sum_of_its_trials_and_not_the_time_between_them() ->
     (facts,) = report.steps
     assert (facts.kind, facts.job.billable_seconds, facts.job.trials) == ("Tuning", 3 * 101, 3)
     assert facts.job.metrics == (("validation", 0.9),)
+    assert report.first_trial is None
+    objective = {"FinalHyperParameterTuningJobObjectiveMetric": {"MetricName": "validation", "Value": 0.75}}
+    assert report_of([summary(2, **objective), summary(1, **objective)]).first_trial == 0.75
+    assert report_of([summary(2, **objective), summary(11, **objective)]).first_trial is None
     made = priced(facts, PRICES)
     assert made.cost_usd == priced(step(job=job(billable_seconds=303)), PRICES).cost_usd
     assert (made.is_final, made.flags) == (True, ())
@@ -457,7 +462,12 @@ def test_the_next_training_begins_with_what_a_tuning_has_found() -> None:
     assert (kept.score, kept.metric, kept.trials, kept.is_used) == (0.875, "roc_auc", 3, True)
     receipt = receipt_of(service.request(tuning))["result"]
     assert isinstance(receipt, dict)
-    assert receipt["tuning"] == {"values": {"regularization": 0.25}, "score": 0.875, "metric": "roc_auc"}
+    assert receipt["tuning"] == {
+        "values": {"regularization": 0.25},
+        "score": 0.875,
+        "score_before": None,
+        "metric": "roc_auc",
+    }
 
     following = parameters_of(service, service.train(another(service, 2)))
     assert json.loads(following["Hyperparameters"]) == {"regularization": 0.25, "max_iter": 1000}
@@ -466,6 +476,41 @@ def test_the_next_training_begins_with_what_a_tuning_has_found() -> None:
     service.tunings.use("acme", "churn", None)
     third = parameters_of(service, service.train(another(service, 3)))
     assert json.loads(third["Hyperparameters"]) == {"regularization": 1.0, "max_iter": 1000}
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "before", "gain", "is_used"),
+    [
+        ("r2", 0.90, 0.88, None, True),
+        ("r2", 0.90, 0.89, None, True),
+        ("r2", 0.90, 0.891, None, False),
+        ("r2", 0.90, 0.95, None, False),
+        ("r2", 0.001, -0.001, None, False),
+        ("rmse", -98.0, -100.0, None, True),
+        ("mae", -99.5, -100.0, None, False),
+        ("mae", -0.00098, -0.001, None, True),
+        ("r2", 0.90, None, None, True),
+        ("r2", None, 0.9, None, True),
+        ("r2", 0.90, 0.88, 0.0, True),
+        ("r2", 0.90, 0.88, -0.001, False),
+    ],
+)
+def test_values_are_used_only_if_they_are_clearly_better(
+    metric: str, score: float | None, before: float | None, gain: float | None, is_used: bool
+) -> None:
+    assert is_clearly_better(metric, score, before, gain) is is_used
+
+
+def test_a_tuning_that_finds_hardly_better_values_changes_nothing() -> None:
+    service = Tunes()
+    service.reports.report = replace(service.reports.report, first_trial=0.87)
+    service.tune()
+    (kept,) = service.tunings.of("acme", "churn")
+    assert (kept.score, kept.score_before, kept.is_used) == (0.875, 0.87, False)
+    service.reports.report = replace(service.reports.report, first_trial=0.8)
+    service.at(after(3600))
+    service.tune(event="e2")
+    assert [each.is_used for each in service.tunings.of("acme", "churn")] == [False, True]
 
 
 def test_a_tuning_whose_model_was_worse_than_the_one_before_is_kept_and_not_used() -> None:
@@ -660,3 +705,28 @@ def test_what_may_be_tuned_is_checked_with_the_tenants_tier_and_algorithm() -> N
 def test_what_was_kept_before_tunings_has_none() -> None:
     assert tunings_from(None) == tunings_from({"runs": []}) == ()
     assert past_key("acme", "churn").table == "record"
+
+
+# --- over the HTTP API -------------------------------------------------------------------------------------------
+
+PATH = "/v1/tenants/acme/data-sets/churn/tunings"
+
+
+def test_tunings_are_read_and_chosen_over_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api(monkeypatch)
+    assert api.get(PATH) == (200, {"items": []})
+    key = past_key("acme", "churn")
+    own = api.tenants.get("acme").settings.algorithm  # type: ignore[union-attr]
+    first, second = tuned(1, algorithm=own), tuned(2, algorithm=own, score=0.5, metric="r2", trials=3)
+    api.store.transact([keep_tunings(key, [first, second], None)])
+    status, answer = api.get(PATH)
+    assert (status, [each["request_id"] for each in answer["items"]]) == (200, ["request-2", "request-1"])
+    assert [each["is_used"] for each in answer["items"]] == [True, False], "the newest of those that may be used"
+    assert answer["items"][0]["values"] == {"regularization": 0.25}
+    status, answer = api.post(f"{PATH}/use", {"request_id": "request-1"})
+    assert (status, [each["is_used"] for each in answer["items"]]) == (200, [False, True])
+    status, answer = api.post(f"{PATH}/use", {"request_id": None})
+    assert (status, [each["is_used"] for each in answer["items"]]) == (200, [False, False])
+    assert api.post(f"{PATH}/use", {"request_id": "request-3"})[0] == 409
+    assert api.post(f"{PATH}/use", {})[0] == 400
+    assert api.get("/v1/tenants/acme/data-sets/_rejected/tunings")[0] == 404

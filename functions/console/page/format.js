@@ -115,8 +115,9 @@ export function besideBefore({ gain, segment_gain: segment, not_compared: why })
 }
 
 /** Return what a tuning has found, as a figure. */
-export function bestTrial({ values, score, metric }) {
+export function bestTrial({ values, score, score_before: before, metric }) {
   const found = Object.entries(values).map(([name, value]) => el("small", {}, `${name} = ${value}`));
+  if (typeof before === "number") found.push(el("small", {}, `${before.toFixed(3)} with the values of before`));
   return [`Best trial (${metric})`, typeof score === "number" ? score.toFixed(3) : "–", found];
 }
 

@@ -7,6 +7,7 @@ import { table } from "../table.js";
 import { upload } from "../upload.js";
 import { explained } from "./prospect.js";
 
+const TRIALS = ["5", "10", "20"];
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const RULE = "Letters, digits, dots, hyphens and underscores: up to 63, the first a letter or a digit.";
 const HEADER_BYTES = 65536;
@@ -83,6 +84,14 @@ export function show(view, context) {
         label: "Hyperparameters",
         control: el("input", { size: "40", autocomplete: "off", spellcheck: "false" }),
         hint: "Applies to this training only: max_iter=200, learning_rate=0.05; others keep their defaults",
+      },
+      trials: {
+        label: "Tuning",
+        control: select(
+          [["", "Train once"], ...TRIALS.map((trials) => [trials, `Search hyperparameters: ${trials} trainings`])],
+          "",
+        ),
+        hint: "One after the other, within what one training may take and cost; the best model is registered",
       },
       force: {
         label: "If nothing has changed",
@@ -268,10 +277,11 @@ async function ended(tenant, id) {
 }
 
 /** Return what a single training is to have, from what was typed; nothing where that is nothing. */
-function overridden({ algorithm, hyperparameters }) {
+function overridden({ algorithm, hyperparameters, trials }) {
   const given = pairs(hyperparameters);
-  if (!algorithm && !given.length) return {};
-  return { overrides: { algorithm: algorithm || null, hyperparameters: Object.fromEntries(given) } };
+  if (!algorithm && !given.length && !trials) return {};
+  const overrides = { algorithm: algorithm || null, hyperparameters: Object.fromEntries(given) };
+  return { overrides: trials ? { ...overrides, tuning: { trials: Number(trials) } } : overrides };
 }
 
 /** Return the hyperparameters that were typed as name=value, separated by commas. */

@@ -156,9 +156,13 @@ function listOf({ tenant, mayChange, link }, changed) {
 /** Return what a request was asked for with, in place of the settings of its data set. */
 function overridden({ overrides }) {
   if (!overrides) return null;
-  const { algorithm, hyperparameters } = overrides;
+  const { algorithm, hyperparameters, tuning } = overrides;
   const values = Object.entries(hyperparameters).map(([name, value]) => `${name}=${value}`);
-  return el("small", { class: "below" }, [algorithm, ...values].filter(Boolean).join(", "));
+  return el(
+    "small",
+    { class: "below" },
+    [algorithm, ...values, tuning && `${tuning.trials} trials`].filter(Boolean).join(", "),
+  );
 }
 
 const now = () => new Date().toISOString();

@@ -208,6 +208,8 @@ class ExecutionReport:
     cause: FailureCause | None = None
     """Of the failure; None where it follows from the words of `failure` alone."""
     stopped_early: bool = False
+    first_trial: float | None = None
+    """Of a tuning: the score of its first trial, which has the hyperparameters of before."""
     """Whether SageMaker has stopped its training by itself, which is the failure."""
     model_package_arn: str | None = None
     """Of the model that it registered."""

@@ -24,6 +24,7 @@ class TuningAnswer(BaseModel):
         float | None,
         Field(description="Of the best trial, on rows that it was not trained on; the higher the better"),
     ]
+    score_before: Annotated[float | None, Field(description="The same of the hyperparameters of before")]
     values: Annotated[dict[str, Value], Field(description="The best hyperparameters")]
     is_used: Annotated[bool, Field(description="Whether trainings begin with these values")]
 
@@ -58,6 +59,7 @@ def tunings_of(tunings: Sequence[Tuned], begun: Tuned | None) -> TuningList:
                 trials=each.trials,
                 metric=each.metric,
                 score=each.score,
+                score_before=each.score_before,
                 values=dict(each.values),
                 is_used=each is begun,
             )

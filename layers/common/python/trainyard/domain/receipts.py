@@ -271,6 +271,7 @@ def _tuning_of(outcome: Outcome) -> dict[str, object] | None:
     return {
         "values": json.loads(outcome.tuned),
         "score": outcome.tuned_score,
+        "score_before": outcome.tuned_before,
         "metric": outcome.tuned_metric,
     }
 

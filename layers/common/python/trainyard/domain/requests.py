@@ -386,7 +386,9 @@ class Outcome:
     tuned_score: float | None = None
     """… and how good the models with them were, on the rows that were held out of their training; …"""
     tuned_metric: str | None = None
-    """… by this metric, the higher the better."""
+    """… by this metric, the higher the better; …"""
+    tuned_before: float | None = None
+    """… and the same of the hyperparameters of before; None where it is not known."""
     not_compared: str | None = None
     """Why it could not be judged beside its champion."""
     unread: str | None = None

@@ -31,6 +31,13 @@ TRIAL_TIME_MIN = timedelta(minutes=1)
 LOGARITHMIC_FROM = 10
 """From this ratio of its ends on, a range of positive numbers is searched by orders of magnitude."""
 
+CLEAR_GAIN = 0.01
+"""By how much the best score must be above that of the values of before for the best values to be used; of an
+error, as a share of it. Of two scores on few rows, one is always a little better."""
+
+ERRORS = frozenset({"mae", "rmse"})
+"""Metrics that are the better the lower they are: their scores are negative."""
+
 TUNINGS_KEPT = 10
 """The last tunings of a data set that are kept."""
 
@@ -73,10 +80,12 @@ class Tuned:
     """The best values."""
     score: float | None = None
     """Of the best trial, on the rows that were held out of its training; the higher the better."""
+    score_before: float | None = None
+    """The same of the values of before; None where it is not known."""
     metric: str = ""
     trials: int = 0
     is_used: bool = True
-    """Whether trainings begin with these values: not where the model with them was worse than the one before."""
+    """Whether trainings begin with these values."""
 
 
 def ranges_of(tuning: Tuning, algorithm: Algorithm, settings: TrainingSettings) -> tuple[Range, ...]:
@@ -176,6 +185,18 @@ def _seconds_for(usd: Decimal, profile: ResourceProfile, prices: Prices) -> int:
     if rate is None:
         raise Refused(f"the price of {profile.training[0]} is not known: bound the tuning by minutes instead")
     return int(usd / rate) if rate else 10**9
+
+
+def is_clearly_better(metric: str, score: float | None, before: float | None, gain: float | None) -> bool:
+    """Tell whether trainings are to begin with what a tuning has found: not where its score is hardly above that
+    of the values of before, or where its model was worse than the one before (`gain`). What is not known objects
+    to nothing.
+    """
+    if gain is not None and gain < 0:
+        return False
+    if score is None or before is None:
+        return True
+    return score - before >= CLEAR_GAIN * (abs(before) if metric in ERRORS else 1)
 
 
 def tuned_values(tuned: Tuned | None, algorithm: Algorithm) -> dict[str, Value]:

@@ -96,7 +96,8 @@ def tunings_from(item: Item | None) -> tuple[Tuned, ...]:
             at=unstamp(each["at"]),
             algorithm=each["algorithm"],
             values=tuple(json.loads(each["values"]).items()),
-            score=float(each["score"]) if each.get("score") is not None else None,
+            score=float(each["score"]) if "score" in each else None,
+            score_before=float(each["score_before"]) if "score_before" in each else None,
             metric=each["metric"],
             trials=int(each["trials"]),
             is_used=bool(each["is_used"]),
@@ -106,16 +107,17 @@ def tunings_from(item: Item | None) -> tuple[Tuned, ...]:
 
 
 def _tuned_item(tuned: Tuned) -> Item:
-    return {
+    item: Item = {
         "request_id": tuned.request_id,
         "at": stamp(tuned.at),
         "algorithm": tuned.algorithm,
         "values": json.dumps(dict(tuned.values)),  # DynamoDB knows no 1.0 beside 1
-        "score": None if tuned.score is None else Decimal(str(tuned.score)),
         "metric": tuned.metric,
         "trials": tuned.trials,
         "is_used": tuned.is_used,
     }
+    scores = {"score": tuned.score, "score_before": tuned.score_before}
+    return item | {name: Decimal(str(score)) for name, score in scores.items() if score is not None}
 
 
 def keep_tunings(key: Key, tunings: Sequence[Tuned], item: Item | None) -> Update:

@@ -199,6 +199,7 @@ class SageMakerExecutionReports:
             failure=facts[failed[0]["StepName"]].failure if failed else None,
             cause=_cause(*failed) if failed else None,
             stopped_early=is_early,
+            first_trial=next((_first_score(job) for _, job, _ in read_steps if _TRIALS in job), None),
             model_package_arn=registered,
             status=None if _shows_an_end(steps) else _status(execution_arn),
         )
@@ -401,6 +402,19 @@ def _tuning_facts(job: dict[str, Any]) -> JobFacts:
         metrics=((score["MetricName"], score["Value"]),) if score else (),
         trials=len(trials),
     )
+
+
+_FIRST = re.compile(r"-0*1-[0-9a-f]+$")
+"""How the name of a tuning's first training job ends; the script goes by the same (pipeline/steps/trial.py)."""
+
+
+def _first_score(job: dict[str, Any]) -> float | None:
+    """Return the score of a tuning's first trial, which has the hyperparameters of before; None if unknown."""
+    for trial in job[_TRIALS]:
+        score = trial.get("FinalHyperParameterTuningJobObjectiveMetric")
+        if score is not None and _FIRST.search(trial["TrainingJobName"]):
+            return float(score["Value"])
+    return None
 
 
 def _seconds_of(trial: dict[str, Any]) -> int | None:

@@ -18,7 +18,7 @@ from trainyard.domain.queues import TenantQueue, entry_of, joined, released
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, RequestKind, State, moved
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.retraining import Failed, Trained
-from trainyard.domain.tuning import Tuned
+from trainyard.domain.tuning import Tuned, is_clearly_better
 from trainyard.persistence.book import (
     booking_keys,
     bookings,
@@ -403,22 +403,24 @@ def _last_training(end: End, request: Request, now: datetime) -> tuple[Key, Trai
 def _tunings(ending: Mapping[str, End], current: Mapping[str, Request], now: datetime) -> dict[Key, list[Tuned]]:
     """Return the histories to which tunings add what they have found.
 
-    Trainings begin with it, unless its model was worse than the one before: then it is kept, and not used.
+    Trainings begin with it if it is clearly better than what they began with; else it is kept, and not used.
     """
     tunings: dict[Key, list[Tuned]] = {}
     for name, end in sorted(ending.items(), key=lambda each: (current[each[0]].arrived_at, each[0])):
         request, outcome = current[name], end.outcome
         if end.state is not State.SUCCEEDED or not request.trials or outcome.tuned is None:
             continue
+        metric = outcome.tuned_metric or ""
         tuned = Tuned(
             request_id=request.request_id,
             at=now,
             algorithm=family_of(request.algorithm),
             values=tuple(json.loads(outcome.tuned).items()),
             score=outcome.tuned_score,
-            metric=outcome.tuned_metric or "",
+            metric=metric,
             trials=request.trials,
-            is_used=outcome.gain is None or outcome.gain >= 0,
+            score_before=outcome.tuned_before,
+            is_used=is_clearly_better(metric, outcome.tuned_score, outcome.tuned_before, outcome.gain),
         )
         tunings.setdefault(past_key(request.tenant_id, request.data_set), []).append(tuned)
     return tunings

@@ -291,6 +291,7 @@ class Record:
             cost_usd=str(execution.cost_usd),
             cost_unknown=execution.unknown or None,
             failed_step=failed_step,
+            tuned_before=facts.first_trial if outcome.tuned is not None else None,
         )
         return End(
             request=request,
