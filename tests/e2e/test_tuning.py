@@ -10,9 +10,12 @@ import pytest
 from local.demo import data
 from local.recomputed import recomputed
 from tests.e2e.conftest import Harness
+from tests.unit.test_tuning_steps import noisy
 from trainyard.domain.requests import State
 
-RANGES = {"learning_rate": (0.02, 0.3), "max_leaf_nodes": (4, 127)}
+LOW, HIGH = 10, 40
+DEFAULT = 1.0
+"""Of the regularization: too little for what is trained on here."""
 
 
 def shown(harness: Harness, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -26,17 +29,20 @@ def test_a_tuning_finds_values_with_which_trainings_then_begin(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # long: one life of a data set that is tuned
-    bucket = harness.create("tuned", tier="standard")
-    harness.put(bucket, "incoming/cells/data.csv", data.bundled("cancer"))
+    bucket = harness.create("tuned", "--target", "y", "--algorithm", "linear", tier="standard")
+    harness.put(bucket, "incoming/noise/data.csv", noisy(240, 120, noise=0.8))
     harness.ended("tuned", 1)
-    options = [word for name, ends in RANGES.items() for word in ("--range", f"{name}={ends[0]}..{ends[1]}")]
-    assert harness.run("tuning", "start", "tuned", "cells", "--trials", "3", *options, "--wait") == 0
+    wanted = ("--trials", "3", "--range", f"regularization={LOW}..{HIGH}")
+    assert harness.run("tuning", "start", "tuned", "noise", *wanted, "--wait") == 0
     request = harness.requests("tuned")[-1]
     assert (request.state, request.trials) == (State.SUCCEEDED, 3), request.reason
     assert request.outcome is not None
     values = json.loads(request.outcome.tuned or "{}")
-    assert set(values) == set(RANGES)
-    assert all(low <= values[name] <= high for name, (low, high) in RANGES.items())
+    assert set(values) == {"regularization"}
+    assert DEFAULT < values["regularization"] <= HIGH
+    assert request.outcome.tuned_score is not None
+    assert request.outcome.tuned_before is not None
+    assert request.outcome.tuned_score > request.outcome.tuned_before + 0.01
     # It was judged beside the model of before, by rows that no trial has seen.
     assert request.outcome.champion is not None
     assert request.outcome.not_compared is None
@@ -63,17 +69,17 @@ def test_a_tuning_finds_values_with_which_trainings_then_begin(
     assert [e.unknown for e in booked] == [0, 0]
 
     # What was found is shown, and the next training begins with it.
-    view = shown(harness, capsys, "tuning", "tuned", "cells")
+    view = shown(harness, capsys, "tuning", "tuned", "noise")
     assert (view["used"], view["values"]) == (request.request_id, values)
     (found,) = view["tunings"]
-    assert (found["trials"], found["metric"], found["score"]) == (3, "roc_auc", request.outcome.tuned_score)
-    assert harness.run("retrain", "tuned", "--data-set", "cells", "--force", "--wait") == 0
+    assert (found["trials"], found["metric"], found["score"]) == (3, "r2", request.outcome.tuned_score)
+    assert harness.run("retrain", "tuned", "--data-set", "noise", "--force", "--wait") == 0
     assert hyperparameters(harness) | values == hyperparameters(harness)
 
     # Unless somebody takes it back.
-    assert harness.run("tuning", "use", "tuned", "cells", "none") == 0
-    assert harness.run("retrain", "tuned", "--data-set", "cells", "--force", "--wait") == 0
-    assert hyperparameters(harness)["max_leaf_nodes"] == 31
+    assert harness.run("tuning", "use", "tuned", "noise", "none") == 0
+    assert harness.run("retrain", "tuned", "--data-set", "noise", "--force", "--wait") == 0
+    assert hyperparameters(harness)["regularization"] == DEFAULT
     capsys.readouterr()
     assert harness.run("logs", request.request_id, "Tune") == 0
     assert capsys.readouterr().out.count("validation score: ") == 3

@@ -21,13 +21,13 @@ def score_of(container: Container) -> float:
     return float(score)
 
 
-def noisy(rows: int = 120, columns: int = 40) -> bytes:
+def noisy(rows: int = 120, columns: int = 40, noise: float = 1.5) -> bytes:
     """Return a table of which one column of many says something: coefficients must be kept small."""
     drawn = random.Random(7)
     lines = [",".join([*(f"c{number}" for number in range(columns)), "group", "day", "y"])]
     for row in range(rows):
         values = [drawn.gauss(0, 1) for _ in range(columns)]
-        y = 2 * values[0] + drawn.gauss(0, 1.5)
+        y = 2 * values[0] + drawn.gauss(0, noise)
         day = f"2026-{1 + row // 28:02d}-{1 + row % 28:02d}"
         lines.append(",".join([*(f"{value:.4f}" for value in values), f"g{row % 12}", day, f"{y:.4f}"]))
     return "\n".join(lines).encode()
