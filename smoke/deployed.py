@@ -14,6 +14,7 @@ TIER = """  {name}:
     running_max_per_tenant: 2
     runtime_max_minutes: 15
     quality_min: {quality}
+    tuning_trials_max: 2
     instances: [{{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}}]
 """
 POLICY = """# Policy of the smoke suite: few slots, short executions, small instances.

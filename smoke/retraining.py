@@ -104,6 +104,47 @@ def _is_quiet(suite: Suite) -> bool:
     return all(request.state in TERMINAL for request in requests)
 
 
+def tuned(suite: Suite) -> list[str]:
+    """Tune with two trials, and read what the service reads: their scores, their cost, their log."""
+    earlier = {each.request_id for each in _tunings(suite)}
+    suite.operator("tuning", "start", SILO, "compared", "--trials", "2", *SEARCHED)
+
+    def ended() -> Request | None:
+        new = (each for each in _tunings(suite) if each.request_id not in earlier)
+        return next((each for each in new if each.state in TERMINAL), None)
+
+    request, _ = eventually(ended, RUN_SECONDS_MAX * suite.patience, "the end of the tuning")
+    outcome = request.outcome
+    if request.state is not State.SUCCEEDED or outcome is None or outcome.tuned is None:
+        raise StepFailed(f"{request.state}, {request.reason}; it has found {outcome and outcome.tuned}")
+    (execution,) = suite.deployment.book.executions(request.request_id)
+    sagemaker = suite.client("sagemaker")
+    pages = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=execution.execution_arn)
+    steps = {step["StepName"]: step.get("Metadata", {}) for step in pages["PipelineExecutionSteps"]}
+    name = steps["Tune"]["TuningJob"]["Arn"].rpartition("/")[2]
+    trials = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    names = [trial["TrainingJobName"] for trial in trials["TrainingJobSummaries"]]
+    arns = [trial["TrainingJobArn"] for trial in trials["TrainingJobSummaries"]]
+    tags = [{t["Key"] for t in sagemaker.list_tags(ResourceArn=arn)["Tags"]} for arn in arns]
+    kept = suite.keep("tuning", [steps["Tune"], names, [sorted(each) for each in tags]])
+    if any(not each >= {"trainyard:tenant", "trainyard:request"} for each in tags):
+        raise StepFailed(f"the tags of the tuning are not those of its trials: {tags}")
+    if execution.unknown:
+        raise StepFailed(f"its cost is not known: {execution.flags}")
+    if outcome.tuned_before is None:
+        raise StepFailed(f"no trial's name ends as that of the first one does: {names}")
+    if "validation score: " not in suite.operator("logs", request.request_id, "Tune"):
+        raise StepFailed("the log streams of trials do not begin with the name of their tuning")
+    return [f"{outcome.tuned_before:.4f} → {outcome.tuned_score:.4f}, {execution.cost_usd} USD", kept]
+
+
+SEARCHED = ("--algorithm", "linear", "--range", "regularization=0.01..100")
+
+
+def _tunings(suite: Suite) -> list[Request]:
+    return [each for each in suite.deployment.scheduler.tables.requests.of_tenant(SILO) if each.trials]
+
+
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="champion",
@@ -122,6 +163,16 @@ STEPS: tuple[Step[Suite], ...] = (
         run=drift_refused,
         minutes=10,
         jobs=1,
+    ),
+    Step(
+        name="tuning",
+        does="tune with two trials; read their scores, tags, cost and log",
+        means="the pipeline's role may not create a tuning job, or its conditions need keys that SageMaker does "
+        "not provide; parameters may not stand where pipeline/publish.py has them; or SageMaker names the trials, "
+        "their log streams or their tags otherwise than adapters/aws/sagemaker.py expects.",
+        run=tuned,
+        minutes=30,
+        jobs=4,
     ),
     Step(
         name="asked-by-others",

@@ -118,9 +118,9 @@ def measured(
         return fit(algorithm, problem, chosen, rows, values)[0]
 
     folds = np.load(Path(os.environ["SM_CHANNEL_TRAIN"]) / FOLDS_FILE)
-    metric, score = validated(trained, features, target, folds, problem, hyperparameters.get("metric", "auto"))
-    print(f"validation score: {score:.8g} ({metric})", flush=True)
-    return {"metric": metric, "score": score}
+    score = validated(trained, features, target, folds, problem, hyperparameters.get("metric", "auto"))
+    print(f"validation score: {score.mean:.8g} ({score.metric})", flush=True)
+    return {"metric": score.metric, "score": score.mean, "error": score.error}
 
 
 def fit(

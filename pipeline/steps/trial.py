@@ -15,14 +15,15 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from baseline import LOWER_IS_BETTER
+from baseline import LOWER_IS_BETTER, SEED
 from common import DataError
 from metrics import CLASSIFICATION, REGRESSION, TWO_CLASSES
+from metrics import Score as Measure
 
 FOLDS_FILE = "folds.npy"
 """Beside the rows to train on: the fold of each (folds.py)."""
@@ -66,29 +67,44 @@ def _between(low: float, high: float, position: float, scale: list[str]) -> floa
     return float(min(max(float(f"{value:.6g}"), low), high))
 
 
+RESAMPLES = 50
+"""Of the rows of a single fold, for its standard error."""
+
+
+class Score(NamedTuple):
+    """How good models are on the folds that their training did not have; the higher the better."""
+
+    metric: str
+    mean: float
+    """Of the folds; negative for a metric that is better if it is lower."""
+
+    error: float
+    """The standard error of the mean."""
+
+
 def validated(
     fit: Fit, features: pd.DataFrame, target: pd.Series, folds: np.ndarray, problem: str, asked: str
-) -> tuple[str, float]:
-    """Return the metric and the mean of the scores of models on the folds that their training did not have.
+) -> Score:
+    """Return how good models are on the folds that their training did not have.
 
-    The higher the better: a metric that is better if it is lower is negated. Raises DataError where no fold can be
-    measured.
+    Raises DataError where none of them can be measured.
     """
     metric = default_metric(problem, target) if asked == "auto" else asked
-    scores = []
+    answers = []
     for fold in range(int(folds.max()) + 1):
         is_held = folds == fold
         if problem == "classification" and target[~is_held].nunique() < 2:
             continue
         model = fit(features[~is_held], target[~is_held])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a fold lacks a class
-            scores.append(_score(model, features[is_held], target[is_held], metric))
-    finite = [score for score in scores if np.isfinite(score)]
-    if not finite:
-        raise DataError(f"the metric {metric} cannot be computed on the rows that are held out of a trial")
-    mean = float(np.mean(finite))
-    return metric, -mean if metric in LOWER_IS_BETTER else mean
+        answers.append(answers_of(model, features[is_held], target[is_held], metric))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a fold lacks a class
+        scores = [score for each in answers if np.isfinite(score := each.score())]
+        if not scores:
+            raise DataError(f"the metric {metric} cannot be computed on the rows that are held out of a trial")
+        mean = float(np.mean(scores))
+        error = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else answers[0].error()
+    return Score(metric, -mean if metric in LOWER_IS_BETTER else mean, error)
 
 
 def default_metric(problem: str, target: pd.Series) -> str:
@@ -98,18 +114,40 @@ def default_metric(problem: str, target: pd.Series) -> str:
     return "roc_auc" if target.nunique() == 2 else "balanced_accuracy"
 
 
-def _score(model: Any, features: pd.DataFrame, target: pd.Series, metric: str) -> float:
+class Answers(NamedTuple):
+    """What happened to the rows of a fold, and what a model said of them."""
+
+    measure: Measure
+    true: np.ndarray
+    said: np.ndarray
+
+    def score(self) -> float:
+        """Return the metric; NaN where the rows do not allow it."""
+        return self._of(np.arange(len(self.true)))
+
+    def error(self) -> float:
+        """Return the metric's standard error, as it varies over resamples of the rows."""
+        drawn = np.random.default_rng(SEED)
+        rows = [drawn.integers(0, len(self.true), len(self.true)) for _ in range(RESAMPLES)]
+        scores = [score for each in rows if np.isfinite(score := self._of(each))]
+        return float(np.std(scores)) if scores else 0.0
+
+    def _of(self, rows: np.ndarray) -> float:
+        true = self.true[rows]
+        return float(self.measure(true, self.said[rows])) if len(np.unique(true)) > 1 else np.nan
+
+
+def answers_of(model: Any, features: pd.DataFrame, target: pd.Series, metric: str) -> Answers:
+    """Return what a model says of rows, as a metric takes it; raises DataError for a metric that there is not."""
     if metric in REGRESSION:
-        true = np.asarray(target, dtype=np.float64)
-        return float(REGRESSION[metric](true, np.asarray(model.predict(features), dtype=np.float64)))
-    if metric in TWO_CLASSES:
+        said = np.asarray(model.predict(features), dtype=np.float64)
+        return Answers(REGRESSION[metric], np.asarray(target, dtype=np.float64), said)
+    if metric in TWO_CLASSES and len(model.classes_) == 2:
         is_positive = np.asarray(target == model.classes_[-1])
-        if len(model.classes_) != 2 or is_positive.all() or not is_positive.any():
-            return np.nan
-        return float(TWO_CLASSES[metric](is_positive, model.predict_proba(features)[:, 1]))
+        return Answers(TWO_CLASSES[metric], is_positive, model.predict_proba(features)[:, 1])
     if metric not in CLASSIFICATION:
         offered = ", ".join((*CLASSIFICATION, *TWO_CLASSES, *REGRESSION))
         raise DataError(f"the quality metric {metric!r} was not measured; measured metrics: {offered}")
     codes = {label: code for code, label in enumerate(dict.fromkeys([*model.classes_, *target.unique()]))}
     true, said = ([codes[label] for label in labels] for labels in (target, model.predict(features)))
-    return float(CLASSIFICATION[metric](np.array(true), np.array(said)))
+    return Answers(CLASSIFICATION[metric], np.array(true), np.array(said))

@@ -19,7 +19,7 @@ import pandas as pd
 import sklearn.datasets as bundled
 
 from train import fit
-from trial import _score, default_metric, validated, values_at
+from trial import Score, answers_of, default_metric, validated, values_at
 
 SEARCHES: dict[str, dict[str, Any]] = json.loads(sys.argv[4])
 """Algorithm → what the catalogue offers: its defaults, and the ranges to search."""
@@ -68,20 +68,22 @@ def compared(
     def trained(chosen: dict[str, Any], x: pd.DataFrame, y: pd.Series) -> Any:
         return fit(algorithm, problem, chosen, x, y)[0]
 
-    def score(chosen: dict[str, Any]) -> float:
-        return validated(partial(trained, chosen), rows, values, folds, problem, "auto")[1]
+    def score(chosen: dict[str, Any]) -> Score:
+        return validated(partial(trained, chosen), rows, values, folds, problem, "auto")
 
     candidates = [offered["defaults"]]
     for _ in range(trials - 1):
         positions = {f"position_{number}": drawn.random() for number in range(1, 5)}
         candidates.append(offered["defaults"] | values_at(offered["search"], positions))
     scores = [score(chosen) for chosen in candidates]
-    best = candidates[int(np.argmax(scores))]
+    number = int(np.argmax([each.mean for each in scores]))
+    best, score_of_best = candidates[number], scores[number]
+    is_used = score_of_best.mean - scores[0].mean >= max(CLEAR_GAIN, score_of_best.error)
 
     def quality(chosen: dict[str, Any]) -> float:
-        return _score(trained(chosen, rows, values), features[is_test], target[is_test], metric)
+        return answers_of(trained(chosen, rows, values), features[is_test], target[is_test], metric).score()
 
-    return metric, quality(offered["defaults"]), quality(best), max(scores) >= scores[0] + CLEAR_GAIN
+    return metric, quality(offered["defaults"]), quality(best), is_used
 
 
 def main() -> None:

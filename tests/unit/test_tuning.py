@@ -498,7 +498,13 @@ def test_the_next_training_begins_with_what_a_tuning_has_found() -> None:
 def test_values_are_used_only_if_they_are_clearly_better(
     metric: str, score: float | None, before: float | None, gain: float | None, is_used: bool
 ) -> None:
-    assert is_clearly_better(metric, score, before, gain) is is_used
+    assert is_clearly_better(metric, score=score, before=before, gain=gain) is is_used
+    assert is_clearly_better(metric, score=score, before=before, gain=gain, error=0.0) is is_used
+
+
+def test_a_gain_within_the_standard_error_of_the_score_is_none() -> None:
+    assert is_clearly_better("r2", score=0.9, before=0.85, error=0.049)
+    assert not is_clearly_better("r2", score=0.9, before=0.85, error=0.051)
 
 
 def test_a_tuning_that_finds_hardly_better_values_changes_nothing() -> None:
@@ -511,6 +517,9 @@ def test_a_tuning_that_finds_hardly_better_values_changes_nothing() -> None:
     service.at(after(3600))
     service.tune(event="e2")
     assert [each.is_used for each in service.tunings.of("acme", "churn")] == [False, True]
+    service.at(after(7200))
+    service.tune(replace(FOUND, tuned_error=0.1), event="e3")
+    assert [each.is_used for each in service.tunings.of("acme", "churn")] == [False, True, False]
 
 
 def test_a_tuning_whose_model_was_worse_than_the_one_before_is_kept_and_not_used() -> None:
@@ -621,7 +630,7 @@ def test_a_report_of_another_script_cannot_put_anything_into_the_history() -> No
         report = {"quality": {"metric": "roc_auc", "value": 0.9}, "tuning": tuning}
         return parse_evaluation(json.dumps(report).encode()).tuning
 
-    assert best(values={"a": 1, "b": 0.5}, metric="roc_auc", score=0.5).text() == '{"a":1,"b":0.5}'
+    assert best(values={"a": 1, "b": 0.5}, metric="roc_auc", score=0.5, error=0.1).text() == '{"a":1,"b":0.5}'
     for wrong in (
         {"values": {}, "metric": "roc_auc"},
         {"values": {"a": "text"}, "metric": "roc_auc"},

@@ -42,6 +42,7 @@ def test_a_trial_trains_with_its_values_and_prints_how_good_they_are(container: 
         tuning = container.training()["tuning"]
         assert tuning["metric"] == "r2"
         assert tuning["score"] == pytest.approx(scores[-1])
+        assert 0 < tuning["error"] < 1
     assert container.training()["tuning"]["values"] == {"regularization": 100.0}
     assert container.training()["hyperparameters"]["alpha"] == "100.0"
     assert scores[1] > scores[0] + 0.05, "with small coefficients it learns less of the noise"

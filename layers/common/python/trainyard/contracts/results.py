@@ -133,6 +133,7 @@ class BestTrial(_Report):
     ]
     metric: Name
     score: Score = None
+    error: Score = None
 
     def text(self) -> str:
         """Return the values as JSON."""

@@ -387,6 +387,8 @@ class Outcome:
     """… and how good the models with them were, on the rows that were held out of their training; …"""
     tuned_metric: str | None = None
     """… by this metric, the higher the better; …"""
+    tuned_error: float | None = None
+    """… the standard error of that; …"""
     tuned_before: float | None = None
     """… and the same of the hyperparameters of before; None where it is not known."""
     not_compared: str | None = None

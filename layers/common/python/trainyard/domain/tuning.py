@@ -32,8 +32,8 @@ LOGARITHMIC_FROM = 10
 """From this ratio of its ends on, a range of positive numbers is searched by orders of magnitude."""
 
 CLEAR_GAIN = 0.01
-"""By how much the best score must be above that of the values of before for the best values to be used; of an
-error, as a share of it. Of two scores on few rows, one is always a little better."""
+"""By how much the best score must at least be above that of the values of before for the best values to be used;
+of an error, as a share of it."""
 
 ERRORS = frozenset({"mae", "rmse"})
 """Metrics that are the better the lower they are: their scores are negative."""
@@ -187,16 +187,25 @@ def _seconds_for(usd: Decimal, profile: ResourceProfile, prices: Prices) -> int:
     return int(usd / rate) if rate else 10**9
 
 
-def is_clearly_better(metric: str, score: float | None, before: float | None, gain: float | None) -> bool:
-    """Tell whether trainings are to begin with what a tuning has found: not where its score is hardly above that
-    of the values of before, or where its model was worse than the one before (`gain`). What is not known objects
-    to nothing.
+def is_clearly_better(
+    metric: str,
+    *,
+    score: float | None,
+    before: float | None,
+    error: float | None = None,
+    gain: float | None = None,
+) -> bool:
+    """Tell whether trainings are to begin with what a tuning has found.
+
+    Not where its score is hardly above that of the values of before, by a hundredth or by its standard error
+    (`error`): of many scores on few rows, one is always a little better. And not where its model was worse than
+    the one before (`gain`). What is not known objects to nothing.
     """
     if gain is not None and gain < 0:
         return False
     if score is None or before is None:
         return True
-    return score - before >= CLEAR_GAIN * (abs(before) if metric in ERRORS else 1)
+    return score - before >= max(CLEAR_GAIN * (abs(before) if metric in ERRORS else 1), error or 0)
 
 
 def tuned_values(tuned: Tuned | None, algorithm: Algorithm) -> dict[str, Value]:

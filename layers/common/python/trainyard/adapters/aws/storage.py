@@ -373,6 +373,7 @@ class S3Results:
             not_compared=(beside.not_compared or None) if beside else None,
             tuned=best.text() if best else None,
             tuned_score=best.score if best else None,
+            tuned_error=best.error if best else None,
             tuned_metric=best.metric if best else None,
             problem=profile.problem if profile else None,
             rows=profile.rows if profile else None,

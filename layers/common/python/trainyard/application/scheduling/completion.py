@@ -420,7 +420,13 @@ def _tunings(ending: Mapping[str, End], current: Mapping[str, Request], now: dat
             metric=metric,
             trials=request.trials,
             score_before=outcome.tuned_before,
-            is_used=is_clearly_better(metric, outcome.tuned_score, outcome.tuned_before, outcome.gain),
+            is_used=is_clearly_better(
+                metric,
+                score=outcome.tuned_score,
+                before=outcome.tuned_before,
+                error=outcome.tuned_error,
+                gain=outcome.gain,
+            ),
         )
         tunings.setdefault(past_key(request.tenant_id, request.data_set), []).append(tuned)
     return tunings
