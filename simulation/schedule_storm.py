@@ -129,6 +129,7 @@ class _Night:
             retrainings=self,
             models=memory.MemoryModels(),
             calls=InferenceBook(store=self.store, retention=timedelta(days=1)),
+            captured=memory.MemoryCapturedInputs(),
         )
         self.started: set[str] = set()
         self.running: dict[str, str] = {}

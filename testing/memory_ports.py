@@ -8,7 +8,9 @@ from typing import Any
 
 from testing.memory_store import MemoryStore
 from trainyard.application.ports import AT_ONCE, ExecutionReport, InputData, LastStatistics
+from trainyard.application.scheduling.captured_inputs import Captured
 from trainyard.domain.arrivals import RetrainingAsked
+from trainyard.domain.captured import CapturedDrift
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.receipts import Prospect, progress_of, receipt_of
@@ -304,6 +306,17 @@ class MemoryReports:
 
     def selected(self, execution_arn: str) -> str | None:
         return self.selections.get(execution_arn)
+
+
+class MemoryCapturedInputs:
+    def __init__(self) -> None:
+        self.drift: CapturedDrift | None = None
+        self.asked: list[tuple[str, str, str, datetime]] = []
+        """Tenant, data set, training, and since when."""
+
+    def compare(self, tenant: Tenant, data_set: str, *, trained: str, since: datetime) -> Captured:
+        self.asked.append((tenant.tenant_id, data_set, trained, since))
+        return Captured(request_id=trained, objects=1, unreadable=0, drift=self.drift)
 
 
 class MemoryAnnotations:

@@ -360,9 +360,17 @@ DRIFT = Command(
     argument("data_set", "DATA-SET"),
     option("--request", "request_id", metavar="REQUEST", help="The training to show; default: the last one."),
     flag("--all", help="Show stable columns too."),
+    flag(
+        "--captured",
+        help="Compare what models were asked (captured/ in the tenant's root) with the last training.",
+    ),
     help="Show how far the columns of a data set have moved from those of the training before.\n\n"
     "INDEX is the population stability index: below 0.1 a column is stable, from 0.25 on it has shifted.",
-    examples=["trainyard drift acme churn", "trainyard drift acme churn --all --request 0124550c"],
+    examples=[
+        "trainyard drift acme churn",
+        "trainyard drift acme churn --all --request 0124550c",
+        "trainyard drift acme churn --captured",
+    ],
     notes=["docs/retraining.md says what follows from drift, and how a data set's rules change that."],
 )
 DATA_SET = argument("data_set", "DATA-SET")

@@ -234,3 +234,54 @@ def test_drift_is_shown_and_refused_by_rule_until_it_is_forced(
     uris = [each["ModelDataQuality"]["Statistics"]["S3Uri"] for each in baselines]
     assert len(uris) == 2
     assert all(uri.endswith("/profile/statistics.json") for uri in uris)
+
+
+@pytest.mark.thorough
+def test_what_models_were_asked_is_compared_with_what_they_were_trained_on(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = harness.create("captures", "--retraining", "captured_drift=true", "--target", "target")
+    harness.put(bucket, "incoming/wine/data.csv", WINE)
+    (trained,) = harness.ended("captures")
+    assert trained.state is State.SUCCEEDED, trained.reason
+
+    def compared(*options: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = harness.run("drift", "captures", "wine", "--captured", *options)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    code, said = compared()
+    assert (code, "nothing was captured since the training" in said) == (1, True)
+    head, *rows = WINE.decode().splitlines()
+    names = head.split(",")
+    asked = [dict(zip(names, map(float, row.split(",")), strict=True)) for row in rows]
+    for row in asked:
+        del row["target"]
+        row["alcohol"] += 5
+        row["magnesium"] *= 100
+    lines = "\n".join(json.dumps(row) for row in asked).encode()
+    harness.put(bucket, "captured/wine/2026/11/30/a.jsonl", lines + b"\nno row\n")
+    code, said = compared()
+    assert code == 0, said
+    assert {"alcohol", "magnesium"} <= set(said.split())
+    assert "1 line could not be read" in said
+    assert "the inputs have not moved far, by the data set's rules" in said
+    assert harness.run("tenant", "update", "captures", "--retraining", "captured_drift=true,critical=alcohol") == 0
+    view = json.loads(compared("--json")[1])
+    assert (view["has_shifted"], view["request_id"], view["unreadable"]) == (True, trained.request_id, 1)
+
+    # The intake function finds it too, and asks; a training on the same data would be of no use.
+    def watched() -> int:
+        asked = 0
+        for part in range(PARTS):
+            payload = json.dumps({"source": "retraining watch", "part": part}).encode()
+            answer = harness.cloud.client("lambda").invoke(
+                FunctionName=harness.outputs["IntakeFunction"], Payload=payload
+            )
+            said = json.loads(answer["Payload"].read())
+            assert "FunctionError" not in answer, said
+            asked += said["asked"]
+        return asked
+
+    assert watched() >= 1

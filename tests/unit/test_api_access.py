@@ -69,6 +69,7 @@ BODIES: dict[str, Any] = {
     "/v1/service/policy/check": {"text": "x: 1"},
     "/v1/service/policy/what-if": {"text": "x: 1"},
     "/v1/tenants/{tenant_id}/requests": {"data_set": "churn"},
+    "/v1/tenants/{tenant_id}/data-sets/{data_set}/tunings/use": {"request_id": None},
     "/v1/tenants/{tenant_id}/quotes": FILE,
     "/v1/tenants/{tenant_id}/uploads": FILE,
     "/v1/tenants/{tenant_id}/uploads/{upload_id}/complete": {

@@ -21,6 +21,7 @@ MAY_IMPORT = {
 }
 PURE_NEEDS = {
     "__future__",
+    "bisect",
     "codecs",
     "collections",
     "dataclasses",
@@ -28,6 +29,7 @@ PURE_NEEDS = {
     "decimal",
     "difflib",
     "enum",
+    "functools",
     "itertools",
     "statistics",
     "hashlib",
@@ -36,6 +38,7 @@ PURE_NEEDS = {
     "re",
     "zoneinfo",  # its data is a package (tzdata), and depends on no clock
     "typing",
+    "zlib",
 }
 
 

@@ -50,6 +50,7 @@ WRITES = (
 KEYS = (
     "incoming/x/data.csv",
     "transform/x/rows.csv",
+    "captured/x/rows.jsonl",
     "models/x/1/model.tar.gz",
     "reports/x/1/evaluation.json",
     "receipts/x/1.json",
@@ -311,19 +312,19 @@ def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_accoun
         call = Call(principal=f"arn:aws:iam::{account}:root", action=action, resource=resource, keys=keys)
         return decision(call, document, resource_policy=True)
 
-    for folder in ("incoming", "transform"):
+    for folder in ("incoming", "transform", "captured"):
         assert says("222222222222", "s3:PutObject", f"{folder}/x/d.csv") == "Allow"
-    assert {says("222222222222", "s3:GetObject", key) for key in KEYS[2:]} == {"Allow"}
+    assert {says("222222222222", "s3:GetObject", key) for key in KEYS[3:]} == {"Allow"}
     assert says("222222222222", "s3:ListBucket", "", **{"s3:prefix": "models/x/"}) == "Allow"
     for action, key in (
         ("s3:GetObject", KEYS[0]),
         ("s3:GetObject", KEYS[1]),
-        ("s3:PutObject", KEYS[2]),
+        ("s3:PutObject", KEYS[3]),
         ("s3:DeleteObject", KEYS[0]),
         ("s3:PutBucketPolicy", ""),
     ):
         assert says("222222222222", action, key) == "ImplicitDeny"
-    for action, key in (("s3:PutObject", KEYS[0]), ("s3:GetObject", KEYS[2])):
+    for action, key in (("s3:PutObject", KEYS[0]), ("s3:GetObject", KEYS[3])):
         assert says("333333333333", action, key) == "ImplicitDeny"
     assert len(str(document)) < 4000, "20 KB is the limit, and no list of tenants grows it"
 
@@ -356,7 +357,7 @@ def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_
                 assert purpose is not Purpose.PREDICT, call
                 folder = call.resource.removeprefix(root).partition("/")[0]
                 writes = call.action in ("s3:PutObject", "s3:AbortMultipartUpload")
-                assert (folder in ("incoming", "transform")) == upload, call
+                assert (folder in ("incoming", "transform", "captured")) == upload, call
                 assert writes == upload, call
 
 
@@ -379,9 +380,16 @@ def job(document: Document, action: str = "sagemaker:CreateTrainingJob", **keys:
     return decision(call, document)
 
 
-@pytest.mark.parametrize("action", ["sagemaker:CreateTrainingJob", "sagemaker:CreateProcessingJob"])
+KINDS = {
+    "sagemaker:CreateTrainingJob": "training-job",
+    "sagemaker:CreateProcessingJob": "processing-job",
+    "sagemaker:CreateHyperParameterTuningJob": "hyper-parameter-tuning-job",
+}
+
+
+@pytest.mark.parametrize("action", KINDS)
 def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(action: str) -> None:
-    resource = JOB if "Training" in action else JOB.replace("training-job", "processing-job")
+    resource = JOB.replace("training-job", KINDS[action])
 
     def says(**changes: Any) -> str:
         keys = {name: value for name, value in (GOOD | changes).items() if value is not None}
@@ -393,6 +401,33 @@ def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(ac
     assert says(**{"sagemaker:InstanceTypes": ["ml.p4d.24xlarge"]}) == "ImplicitDeny"
     assert says(**{"sagemaker:InstanceTypes": ["ml.m5.large", "ml.p4d.24xlarge"]}) == "ImplicitDeny"
     assert says(**{"sagemaker:MaxRuntimeInSeconds": "43201"}) == "ImplicitDeny"
+
+
+def test_tunings_of_others_are_not_looked_at_and_not_stopped() -> None:
+    """Their names are not known before, so their tags say whose they are."""
+    tuning = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:hyper-parameter-tuning-job/x"
+    readers = ("RecorderFunction", "ReconcilerFunction", "ApiFunction")
+    documents = {"PipelineRole": PIPELINE, **{name: YARD.inline(name) for name in readers}}
+
+    def says(document: Document, action: str, **keys: Any) -> str:
+        return decision(
+            Call(principal=AS_FUNCTION, action=f"sagemaker:{action}", resource=tuning, keys=keys), document
+        )
+
+    stage = "aws:ResourceTag/trainyard:stage"
+    ours = "dev"  # the default of the parameter
+    for name, document in documents.items():
+        last = (
+            "StopHyperParameterTuningJob"
+            if name == "PipelineRole"
+            else "ListTrainingJobsForHyperParameterTuningJob"
+        )
+        for action in ("DescribeHyperParameterTuningJob", last):
+            assert says(document, action, **{stage: ours}) == "Allow", (name, action)
+            assert says(document, action, **{stage: "other"}) == "ImplicitDeny", (name, action)
+            assert says(document, action) == "ImplicitDeny", (name, action)
+    assert says(PIPELINE, "AddTags", **{"aws:RequestTag/trainyard:stage": ours}) == "Allow"
+    assert says(PIPELINE, "AddTags") == "ImplicitDeny"
 
 
 def test_a_transform_is_made_only_tagged_encrypted_on_allowed_instances_and_with_a_tenants_own_model() -> None:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 from pydantic import ValidationError
 
+from testing.memory_ports import MemoryCapturedInputs
 from testing.service import ACCOUNT
 from tests.build import NOW, after, content, model_version, policy, submission, tenant, tier
 from tests.unit.test_use_cases import Harness
@@ -228,6 +229,7 @@ EVERY_RULE = RetrainingSettings(
     age_max_days=7,
     retry_hours=8,
     failed_calls_percent=10,
+    captured_drift=True,
     warm_start=True,
     on_schema_change=OnDrift.TRAIN,
     on_shift=OnDrift.REFUSE,
@@ -870,7 +872,10 @@ def test_a_policy_that_maps_nothing_is_refused(values: dict[str, Any], words: st
 # --- the watch ------------------------------------------------------------------------------------------------
 
 
-def watch(service: Service, *tenants: Tenant) -> RetrainingWatch:
+CAPTURED = MemoryCapturedInputs()
+
+
+def watch(service: Service, *tenants: Tenant, captured: MemoryCapturedInputs = CAPTURED) -> RetrainingWatch:
     class All:
         def all(self) -> Sequence[Tenant]:
             return tenants
@@ -882,6 +887,7 @@ def watch(service: Service, *tenants: Tenant) -> RetrainingWatch:
         retrainings=service.retrainings,
         models=service.models,
         calls=InferenceBook(store=service.store, retention=timedelta(days=1)),
+        captured=captured,
     )
 
 

@@ -79,6 +79,11 @@ class RetrainingValues(BaseModel):
         int | None, Field(ge=1, le=99, description="Train again when the live version fails more of its calls")
     ] = None
 
+    captured_drift: Annotated[
+        bool | None,
+        Field(description="Train again when inputs below `captured/` have moved far from what was trained on"),
+    ] = None
+
     warm_start: Annotated[
         bool | None, Field(description="Begin with what the live model has learnt, where the estimator can")
     ] = None

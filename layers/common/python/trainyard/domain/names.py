@@ -15,7 +15,7 @@ DATA_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED = frozenset({"pool", "code", "training", "tenants", "all", "trainyard"})
 """Names derived from these could be confused with parts of the service."""
 
-FOLDERS = ("incoming", "transform", "models", "reports", "receipts")
+FOLDERS = ("incoming", "transform", "captured", "models", "reports", "receipts")
 """The folders of a tenant's root; no data set may have their names."""
 
 URI_LENGTH_MAX = 1024

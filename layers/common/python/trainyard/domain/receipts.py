@@ -126,6 +126,8 @@ models/<data set>/        <request>/model.tar.gz is a model, card.html says how 
 reports/<data set>/       which files were read, and how the model was measured
 transform/<data set>/     Put rows here that a batch transform is to predict: CSV with headers, or JSON lines.
                           The predictions are in reports/<data set>/<request>/predictions/.
+captured/<data set>/      Put rows here that a model was asked to predict: JSON lines. They are compared with
+                          what it was trained on.
 """
 """For the tenant, beside its receipts."""
 

@@ -58,6 +58,9 @@ class Trigger(StrEnum):
     QUALITY = "endpoint quality"
     """The live version fails more of its calls than the settings allow."""
 
+    CAPTURED = "captured inputs"
+    """What the live model is asked has moved far from what it was trained on."""
+
     @property
     def is_automatic(self) -> bool:
         """Whether nobody uploaded anything or asked."""
@@ -96,6 +99,8 @@ class RetrainingSettings:
     """Train again so long after a training failed for a cause that was not the tenant's."""
     failed_calls_percent: int = 0
     """Train again when the live version fails a larger share of its calls."""
+    captured_drift: bool = False
+    """Train again when captured inputs have moved far, by `shift_percent` and `critical`."""
     warm_start: bool = False
     """Whether a training begins with what the live model has learnt, where its estimator can."""
 

@@ -36,6 +36,7 @@ def retraining_from(values: Mapping[str, Any] | None) -> RetrainingSettings:
         on_schema_change=OnDrift(values.get("on_schema_change", NO_RULES.on_schema_change)),
         on_shift=OnDrift(values.get("on_shift", NO_RULES.on_shift)),
         shift_percent=int(values.get("shift_percent", NO_RULES.shift_percent)),
+        captured_drift=bool(values.get("captured_drift", False)),
         warm_start=bool(values.get("warm_start", False)),
         critical=tuple(values.get("critical", ())),
     )

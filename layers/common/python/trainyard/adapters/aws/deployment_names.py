@@ -15,7 +15,8 @@ from trainyard.domain.tenants import Tenant
 
 TENANT_TAG = "trainyard:tenant"
 OWN_FOLDERS = ("incoming", "transform", "models", "reports")
-UPLOADED = ("incoming", "transform")
+READ_BY_JOBS = ("incoming", "transform")
+UPLOADED = (*READ_BY_JOBS, "captured")
 RESULTS = ("models", "reports", "receipts")
 Document = dict[str, Any]
 
@@ -106,7 +107,7 @@ class DeploymentNames:
         own = [f"{tenant.root}{folder}/*" for folder in OWN_FOLDERS]
         logs = f"arn:{self.partition}:logs:{self.region}:{self.account_id}:log-group:/aws/sagemaker/*"
         return _document(
-            _allow("s3:GetObject", "s3:GetObjectVersion", on=[f"{root}{folder}/*" for folder in UPLOADED]),
+            _allow("s3:GetObject", "s3:GetObjectVersion", on=[f"{root}{folder}/*" for folder in READ_BY_JOBS]),
             _allow("s3:GetObject", "s3:PutObject", on=[f"{root}models/*", f"{root}reports/*"]),
             _allow("s3:ListBucket", on=[bucket], when={"StringLike": {"s3:prefix": own}}),
             _allow("s3:GetObject", on=[f"{code}/code/*"]),

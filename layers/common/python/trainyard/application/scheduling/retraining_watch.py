@@ -3,6 +3,7 @@
     age        the newest model of a data set is as old as its settings allow
     failure    its last training failed for a cause that was not the tenant's, some time ago
     quality    its live version fails more of its calls than its settings allow
+    captured   what its live model was asked has moved far from what it was trained on
     missed     a time of its schedule has passed, and nothing was heard of it: once, however many have passed
 
 It asks through the queue of intake, which decides as for any other trigger; spread over minutes, so that what is
@@ -18,13 +19,15 @@ from itertools import islice
 from typing import Protocol
 
 from trainyard.application.ports import Retrainings
+from trainyard.application.scheduling.captured_inputs import CapturedInputs
 from trainyard.application.scheduling.transforms import Models
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.canaries import FAILED_MIN, Calls
+from trainyard.domain.captured import CapturedDrift
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.requests import RequestKind
-from trainyard.domain.retraining import PastTrainings, Trigger
+from trainyard.domain.retraining import PastTrainings, Trained, Trigger
 from trainyard.domain.retraining_record import RetrainingRecord
 from trainyard.domain.schedules import parse_schedule
 from trainyard.domain.tenants import Tenant, TenantState
@@ -72,6 +75,7 @@ class RetrainingWatch:
     retrainings: Retrainings
     models: Models
     calls: CallsOfVersions
+    captured: CapturedInputs
 
     def run(
         self, now: datetime, *, part: int | None = None, out_of_time: Callable[[], bool] = lambda: False
@@ -110,11 +114,27 @@ class RetrainingWatch:
             event_id = self._failing(tenant, data_set, now)
             if event_id and not record_from(items.get(data_set)).knows(event_id):
                 yield self._asked(tenant, data_set, Trigger.QUALITY, event_id)
+        for data_set, item in pasts.items():
+            record = record_from(items.get(data_set))
+            trained = trainings_from(item).trained
+            if trained is None or not tenant.settings_for(data_set).retraining.captured_drift:
+                continue
+            event_id = f"captured {trained.request_id}"
+            drift = None if record.knows(event_id) else self._captured(tenant, data_set, trained)
+            if drift is not None:
+                yield replace(self._asked(tenant, data_set, Trigger.CAPTURED, event_id), detail=drift.text())
         texts = {ALL: tenant.retrain_schedule} if tenant.retrain_schedule else {}
         for data_set, text in (texts | tenant.own_schedules).items():
             missed = self._missed(tenant, data_set, text, items, now)
             if missed is not None:
                 yield self._asked(tenant, None if data_set == ALL else data_set, Trigger.MISSED, missed)
+
+    def _captured(self, tenant: Tenant, data_set: str, trained: Trained) -> CapturedDrift | None:
+        """Return how captured inputs have moved; None if they have not moved far, or if that is not known."""
+        rules = tenant.settings_for(data_set).retraining
+        captured = self.captured.compare(tenant, data_set, trained=trained.request_id, since=trained.at)
+        drift = captured.drift
+        return drift if drift and drift.has_shifted(rules.shift_percent, rules.critical) else None
 
     def _failing(self, tenant: Tenant, data_set: str, now: datetime) -> str:
         """Return the name of the day on which the live version fails too many calls; "" if it does not."""
@@ -175,7 +195,7 @@ def _is_watched(tenant: Tenant) -> bool:
     rules = [settings.retraining for settings in (tenant.settings, *tenant.data_sets.values())]
     has_schedule = bool(tenant.retrain_schedule or tenant.own_schedules)
     return has_schedule or any(
-        each.age_max_days or each.retry_hours or each.failed_calls_percent for each in rules
+        each.age_max_days or each.retry_hours or each.failed_calls_percent or each.captured_drift for each in rules
     )
 
 

@@ -90,6 +90,7 @@ def lost_uploads() -> LostUploads:
 
 @cache
 def retraining_watch() -> RetrainingWatch:
+    from trainyard.adapters.aws.captured import S3CapturedInputs
     from trainyard.adapters.aws.queues import SqsRetrainings
     from trainyard.application.scheduling.retraining_watch import RetrainingWatch
     from trainyard.persistence.inference import InferenceBook
@@ -102,6 +103,7 @@ def retraining_watch() -> RetrainingWatch:
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         models=models_of(settings),
         calls=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
+        captured=S3CapturedInputs(),
     )
 
 
