@@ -97,6 +97,7 @@ def hyperparameters(harness: Harness) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.thorough
 def test_a_tier_without_tunings_says_so(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     harness.create("untuned")
     harness.drop("untuned", "incoming/wine/data.csv", data.bundled("wine"))

@@ -22,7 +22,7 @@ from trainyard.domain.challenge import Challenge, objection_to_challenger, summa
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.parameters import Defaults, Locations, pipeline_parameters
 from trainyard.domain.receipts import receipt_of
-from trainyard.domain.requests import Outcome, State
+from trainyard.domain.requests import Outcome, Overrides, State, Tuning
 from trainyard.domain.serving import Approval, Mode, ServingSettings
 from trainyard.persistence.serving_settings import serving_from, serving_item
 
@@ -312,6 +312,23 @@ def test_what_is_said_of_a_version_asks_for_no_further_run(harness: Harness, app
     harness.packages.leave_pending = None  # type: ignore[assignment, method-assign]
     assert harness.deployment.begin(package, "run-3", NOW).begun is None
     assert harness.packages.packages[package] == said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_left"),
+    [(Overrides(tuning=Tuning()), True), (Overrides(hyperparameters=(("max_iter", 7),)), False)],
+)
+def test_a_tuning_of_a_version_that_a_wave_has_left_is_left_too(
+    harness: Harness, overrides: Overrides, is_left: bool
+) -> None:
+    package = registered(harness, 2)
+    compared(harness, 2, replace(BETTER, champion=submission(1).request_id))
+    request = harness.scheduler.tables.requests.get(submission(2).request_id)
+    assert request is not None
+    tuned = replace(request, overrides=overrides, algorithm="linear@2")
+    harness.store.transact([harness.scheduler.tables.requests.put(tuned)])
+    reason = harness.deployment.begin(package, "run-2", NOW).reason
+    assert ("another version of the algorithm" in str(reason)) == is_left
 
 
 def test_a_version_is_compared_with_the_newest_one_that_is_on_its_way(harness: Harness) -> None:

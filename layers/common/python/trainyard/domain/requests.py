@@ -325,6 +325,11 @@ class Request:
     outcome: "Outcome | None" = None
 
     @property
+    def has_algorithm_of_settings(self) -> bool:
+        """Whether it trains with the algorithm that its data set's settings say, perhaps to tune it."""
+        return self.overrides is None or self.overrides.is_of_settings
+
+    @property
     def trials(self) -> int:
         """How many trainings its tuning has; 0 for one that is none."""
         return trials_of(self.overrides)

@@ -83,7 +83,7 @@ class ApprovalRule:
         algorithm = tenant.settings_for(package.data_set).algorithm
         return (
             request is not None
-            and request.overrides is None
+            and request.has_algorithm_of_settings
             and request.algorithm is not None
             and request.algorithm != algorithm
             and family_of(request.algorithm) == family_of(algorithm)

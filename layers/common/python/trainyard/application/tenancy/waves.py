@@ -326,7 +326,7 @@ class WaveAdvance:
             if member.had_before(wave, name):
                 continue
             for each in self._requests_of(wave, tenant, name, recent):
-                if each.algorithm != wave.version or each.overrides is not None:
+                if each.algorithm != wave.version or not each.has_algorithm_of_settings:
                     continue
                 if each.state in (State.ADMITTED, State.RUNNING):
                     running.append(each.request_id[:8])
