@@ -199,7 +199,7 @@ def tuning(template: str) -> str:
     definition = json.loads(template)
     definition["Parameters"].append({"Name": "Search", "Type": "String"})
     definition["Parameters"] += [
-        {"Name": name, "Type": "Integer"} for name in ("Trials", "TrialSeconds", "TuningSeconds")
+        {"Name": name, "Type": "Integer"} for name in ("Trials", "TrialSeconds", "TuningSeconds", "Seed")
     ]
     (train,) = (step for step in definition["Steps"] if step["Type"] == "Training")
     trial = train.pop("Arguments")
@@ -224,7 +224,7 @@ def tuning(template: str) -> str:
             },
             "ParameterRanges": {"ContinuousParameterRanges": positions},
             "TrainingJobEarlyStoppingType": "Off",
-            "RandomSeed": 20,
+            "RandomSeed": _parameter("Seed"),
         },
         "TrainingJobDefinition": trial,
         "Tags": tags,

@@ -8,7 +8,7 @@ test on say nothing about the choice of hyperparameters, and are left to judge t
 import numpy as np
 import pandas as pd
 
-from split import TEST_SHARE, Split
+from split import TEST_SHARE, TEST_SHARE_MAX, Split
 from target import Target
 
 FOLDS = 5
@@ -23,9 +23,7 @@ def folds_of(parts: Split, target: Target) -> np.ndarray:
     """Return the fold of each row to train on, in their order; `NEVER` for those that are never held out."""
     by = parts.by[parts.train]
     if parts.kind == "time":
-        times = np.nan_to_num(by, nan=-np.inf)
-        cut = np.sort(times)[int(len(times) * (1 - TEST_SHARE))]
-        return np.where(times >= cut, 0, NEVER).astype(np.int8)
+        return _latest(by)
     digests, first, number = np.unique(by, return_index=True, return_inverse=True)
     is_class = target.problem == "classification"
     classes = target.values[parts.train][first] if is_class else np.zeros(len(first))
@@ -37,3 +35,19 @@ def folds_of(parts: Split, target: Target) -> np.ndarray:
     if len(parts.train) >= ROWS_FOR_ONE:
         fold[fold > 0] = NEVER
     return fold[number]
+
+
+def _latest(times: np.ndarray) -> np.ndarray:
+    """Return the fold of rows in the order of time: the latest are held out, rows of one time together.
+
+    Where most rows have the latest time, each fifth row is held out instead; a row without a time never is.
+    """
+    present = np.sort(times[~np.isnan(times)])
+    cut = present[int(len(present) * (1 - TEST_SHARE))] if len(present) else np.inf
+    is_held = times >= cut
+    if is_held.mean() > TEST_SHARE_MAX:
+        later = present[present > cut]
+        is_held = times >= later[0] if len(later) else np.zeros(len(times), dtype=bool)
+    if not is_held.any():
+        is_held = np.arange(len(times)) % FOLDS == 0
+    return np.where(is_held, 0, NEVER).astype(np.int8)

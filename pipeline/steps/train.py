@@ -70,7 +70,8 @@ def main() -> None:
     if hyperparameters.get("search"):
         values = values_at(hyperparameters["search"], hyperparameters)
         if is_first(os.environ.get("TRAINING_JOB_NAME", "")):
-            values |= {name: chosen[name] for name in values if name in chosen}
+            # What the algorithm has no default for, its estimator has.
+            values = {name: chosen[name] for name in values if name in chosen}
         chosen = chosen | values
         tuning = {"values": values, **measured(algorithm, problem, chosen, features, target, hyperparameters)}
     begins_with = warm_start if hyperparameters.get("warm_start") == "yes" else None

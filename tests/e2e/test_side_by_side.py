@@ -51,6 +51,7 @@ def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_othe
     assert prod.run("tenant", "delete", "acme", "--yes", "--purge") == 0
 
 
+@pytest.mark.thorough
 def test_there_are_as_many_pipelines_however_many_tenants_there_are(harness: Harness) -> None:
     """SageMaker's quota of pipelines bounds designs that make one for each tenant."""
     for number in range(5):

@@ -35,7 +35,7 @@ NEAR = {
     "reserve, but let a run last as long as its tier allows": 10,
     "start without look-up after a forgotten token": 75,
     "stay on spot capacity after an interruption": 3,
-    "take a refusal as final although the start before was not answered": 259,
+    "take a refusal as final although the start before was not answered": 310,
 }
 """A seed that notices, where the search begins so that it is short; they are found wherever it begins."""
 

@@ -21,7 +21,14 @@ from trainyard.adapters.aws import captured as captured_adapter
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.captured import S3CapturedInputs
 from trainyard.application.scheduling import retraining_watch
-from trainyard.contracts.captured import ROWS_MAX, CapturedRows, parse_statistics, report_on
+from trainyard.contracts.captured import (
+    ADDED_MAX,
+    CELLS_MAX,
+    ROWS_MAX,
+    CapturedRows,
+    parse_statistics,
+    report_on,
+)
 from trainyard.contracts.drift import parse_drift
 from trainyard.domain.captured import (
     CapturedDrift,
@@ -32,7 +39,7 @@ from trainyard.domain.captured import (
     compare,
     moved,
 )
-from trainyard.domain.errors import Malformed
+from trainyard.domain.errors import Malformed, OutcomeUnknown
 from trainyard.domain.retraining import RetrainingSettings
 from trainyard.domain.tenants import Tenant, TrainingSettings
 
@@ -152,7 +159,7 @@ def captured(data: str, kind: str = "text/csv", encoding: str = "CSV") -> bytes:
     ],
 )
 def test_rows_and_sagemakers_captured_lines_are_read(line: bytes, expected: list[dict[str, Any]]) -> None:
-    read = CapturedRows()
+    read = CapturedRows(frozenset({"a", "b"}))
     read.add([line, b"", b"  "])
     assert (read.rows, read.unreadable) == (expected, 0)
 
@@ -178,15 +185,46 @@ def test_rows_and_sagemakers_captured_lines_are_read(line: bytes, expected: list
     ],
 )
 def test_other_lines_are_counted_and_left_out(line: bytes) -> None:
-    read = CapturedRows()
+    read = CapturedRows(frozenset({"a", "b"}))
     read.add([line, b'{"a": 1}'])
     assert (read.rows, read.unreadable) == ([{"a": 1}], 1)
 
 
-def test_only_so_many_rows_are_read() -> None:
-    read = CapturedRows()
+def test_only_so_many_rows_and_cells_are_read() -> None:
+    read = CapturedRows(frozenset({"a", "b"}))
     read.add([captured("a\n" + "1\n" * 30_000)] * 3)
     assert len(read.rows) == ROWS_MAX
+    # A short text may stand for very many cells.
+    wide = CapturedRows(frozenset({"a"}))
+    wide.add([captured(",".join(f"c{number}" for number in range(1999)) + ",a\n" + "1\n" * 50_000)] * 5)
+    assert (wide.cells <= CELLS_MAX + 2001, len(wide.rows) <= CELLS_MAX // 2000 + 1) == (True, True)
+    assert all(set(row) <= {"a"} for row in wide.rows)
+    assert len(wide.added) <= 2 * ADDED_MAX
+    many = CapturedRows(frozenset(f"c{number}" for number in range(500)))
+    many.add([b"{}"] * 100_000)
+    assert len(many.rows) == CELLS_MAX // 500, "each column is compared in each row"
+
+
+def test_half_a_character_is_a_text_like_any_other() -> None:
+    texts = replace(NUMBER, kind="category", edges=(), categories=("x",), counts=(90, 5, 5), others=frozenset({7}))
+    (column,) = compare(
+        Statistics(rows=100, columns=(texts,), kinds={"a": "category"}), [{"a": "\ud83d"}] * 9
+    ).columns
+    assert column.now.counts == (0, 0, 9)
+
+
+@pytest.mark.parametrize("text", ["1,5", "12 %", "1.500 €", "CHF 7"])
+def test_numbers_that_are_written_in_another_way_are_not_taken_for_missing(text: str) -> None:
+    drift = compare(BEFORE, [{"a": text, "day": "x"}] * 500 + [{"a": 1}] * 100)
+    assert (drift.unlike, drift.columns, drift.has_shifted(1, ("a",))) == (("a",), (), False)
+    assert report_on(drift).changed == ["'a' was a number, and is written in another way"]
+
+
+def test_captured_text_with_semicolons_or_tabs_is_read() -> None:
+    for delimiter in ";\t":
+        read = CapturedRows(frozenset({"a", "b"}))
+        read.add([captured(f"a{delimiter}b\n1{delimiter}2\n")])
+        assert read.rows == [{"a": "1", "b": "2"}]
 
 
 def test_statistics_of_another_script_are_refused() -> None:
@@ -271,6 +309,22 @@ def test_only_so_much_of_captured_inputs_is_read(bucket: Any, monkeypatch: pytes
     assert look().objects == 2
 
 
+def test_rows_of_something_else_are_no_drift(bucket: Any) -> None:
+    put(bucket, "a.jsonl", b'{"instances": [[1]]}\n' * 50)
+    assert look().problem == "none of 50 captured rows has a column of the data set"
+
+
+def test_the_newest_are_found_whatever_their_keys_and_too_many_are_told(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1100):
+        put(bucket, f"{number:05d}.jsonl", b'{"a": 5}\n')
+    monkeypatch.setattr(captured_adapter, "OBJECTS_MAX", 5)
+    assert look().objects == 5
+    monkeypatch.setattr(captured_adapter, "LISTED_MAX", 1000)
+    assert "delete old ones" in look(since=NOW + timedelta(days=30_000)).problem
+
+
 def test_what_cannot_be_read_is_a_reason_and_no_error(bucket: Any) -> None:
     key = f"{tenant().root}reports/churn/before/profile/statistics.json"
     bucket.put_object(Bucket=tenant().bucket, Key=key, Body=b"{}")
@@ -316,6 +370,27 @@ def test_inputs_that_have_moved_far_ask_for_a_training_once() -> None:
     assert asked(service, rules, replace(FAR, columns=())) == []
     assert asked(service, owner(), FAR) == []
     assert asked(service, owner(captured_drift=True, shift_percent=30), FAR) == [event]
+
+
+def test_what_cannot_be_compared_hides_nothing_else_that_is_due() -> None:
+    rules = owner(captured_drift=True, age_max_days=1)
+    service = quiet(Service(rules))
+    service.train(upload())
+    service.at(after(86400 * 2))
+
+    class Failing(MemoryCapturedInputs):
+        def compare(self, *_: Any, **__: Any) -> Any:
+            raise OutcomeUnknown("S3 does not answer")
+
+    with patch.object(retraining_watch, "PARTS", 1):
+        watched = watch(service, rules, captured=Failing()).run(service.now)
+    assert [each.trigger.value for each in watched.asked] == ["age"]
+    assert list(watched.failed) == ["acme"]
+    ports = MemoryCapturedInputs()
+    times = iter([False, True])
+    with patch.object(retraining_watch, "PARTS", 1):
+        watched = watch(service, rules, captured=ports).run(service.now, out_of_time=lambda: next(times))
+    assert (ports.asked, watched.failed) == ([], {}), "there was no time to compare"
 
 
 def test_a_training_that_captured_inputs_asked_for_says_so_and_is_asked_for_once() -> None:

@@ -18,7 +18,7 @@ from local.sagemaker.jobs import JobFailed
 from local.sagemaker.tuning import check_request
 from pipeline import publish
 from testing.service import DEFAULTS, PRICES
-from tests.build import NOW, after, choice, job, policy, request, step, tenant, tier
+from tests.build import NOW, after, choice, hard, job, policy, request, step, tenant, tier
 from tests.http_api import Api
 from tests.unit.test_challengers import another, parameters_of
 from tests.unit.test_pipeline_definition import TEXT
@@ -31,7 +31,7 @@ from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.results import parse_evaluation
 from trainyard.domain.algorithms import BUILT_IN, Algorithm, Hyperparameter, Kind
 from trainyard.domain.arrivals import RetrainingAsked, check_overrides
-from trainyard.domain.budgets import cost_max_usd
+from trainyard.domain.budgets import Account, cost_max_usd, least_usd
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.estimates import estimate
 from trainyard.domain.executions import priced
@@ -42,6 +42,7 @@ from trainyard.domain.prices import NO_PRICES
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Outcome, Overrides, State, Tuning
 from trainyard.domain.resources import STOP_GRACE, TRIAL_STARTUP, ResourceProfile
+from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import TrainingSettings
 from trainyard.domain.tuning import (
     TRIAL_TIME_MIN,
@@ -219,10 +220,18 @@ def test_a_tuning_takes_one_instance_at_a_time_on_demand_and_waits_longer_for_it
     assert profile.run_time(hour) == plain.run_time(hour) + 7 * TRIAL_STARTUP
     # No admitted run may last longer than what its tier says of the longest one.
     assert ResourceProfile.of(choice()).tuning(20).run_time(hour) <= OFFERED.run_time_max
+    account = Account(hard("1000"), Decimal(0))
     limits = policy(OFFERED)
     assert limits.profile_for(OFFERED, "linear", 1, trials=3) == plain.tuning(3)
-    expected = [estimate((), 10**6, OFFERED, each, PRICES).seconds for each in (plain, profile)]
-    assert expected[1] > expected[0]
+    once, tuned = (estimate((), 10**6, OFFERED, each, PRICES) for each in (plain, profile))
+    assert (tuned.seconds > once.seconds, tuned.job_seconds) == (True, 3600)
+    # A budget has at least what the trials may take: less would stop all of them.
+    assert once.usd_p90 is not None
+    assert tuned.usd_p90 is not None
+    worst = cost_max_usd(profile, hour, PRICES)
+    assert worst is not None
+    assert once.usd_p90 < tuned.usd_p90 <= worst
+    assert least_usd(profile, OFFERED, PRICES, [account], job_seconds=tuned.job_seconds) == worst
 
 
 # --- what is asked for, and started ------------------------------------------------------------------------------
@@ -425,15 +434,16 @@ class Tunes(Service):
         )
         self.now = NOW
         self.put()
+        self.reports.report = replace(self.reports.report, first_trial=0.8)
 
-    def tune(self, outcome: Outcome = FOUND, event: str = "e1") -> str:
+    def tune(self, outcome: Outcome = FOUND, event: str = "e1", **overrides: Any) -> str:
         """Let a tuning be asked for, and run to its end."""
         asked = RetrainingAsked(
             account_id=upload().account_id,
             event_id=event,
             tenant_id="acme",
             data_set="churn",
-            overrides=Overrides(tuning=Tuning(trials=3)),
+            overrides=Overrides(tuning=Tuning(trials=3), **overrides),
         )
         request_id = self.arrive(asked).request_id
         assert request_id is not None
@@ -465,7 +475,7 @@ def test_the_next_training_begins_with_what_a_tuning_has_found() -> None:
     assert receipt["tuning"] == {
         "values": {"regularization": 0.25},
         "score": 0.875,
-        "score_before": None,
+        "score_before": 0.8,
         "metric": "roc_auc",
     }
 
@@ -489,8 +499,8 @@ def test_the_next_training_begins_with_what_a_tuning_has_found() -> None:
         ("rmse", -98.0, -100.0, None, True),
         ("mae", -99.5, -100.0, None, False),
         ("mae", -0.00098, -0.001, None, True),
-        ("r2", 0.90, None, None, True),
-        ("r2", None, 0.9, None, True),
+        ("r2", 0.90, None, None, False),
+        ("r2", None, 0.9, None, False),
         ("r2", 0.90, 0.88, 0.0, True),
         ("r2", 0.90, 0.88, -0.001, False),
     ],
@@ -544,13 +554,47 @@ def test_a_tuning_without_values_or_without_a_model_leaves_nothing(outcome: Outc
     assert service.tunings.of("acme", "churn") == ()
 
 
-def test_only_the_last_tunings_are_kept() -> None:
+def test_only_the_last_tunings_are_kept_and_those_that_are_used() -> None:
     service = Tunes()
-    for number in range(TUNINGS_KEPT + 2):
+    for number in range(TUNINGS_KEPT + 3):
         service.at(after(3600 * number))
-        service.tune(replace(FOUND, tuned=json.dumps({"regularization": float(number + 1)})), event=f"e{number}")
-    values = [dict(each.values)["regularization"] for each in service.tunings.of("acme", "churn")]
-    assert values == [float(number + 1) for number in range(2, TUNINGS_KEPT + 2)]
+        found = replace(FOUND, tuned=json.dumps({"regularization": float(number + 1)}))
+        # The first one is better than what there was, and no later one is.
+        service.tune(found if number == 0 else replace(found, tuned_score=0.8), event=f"e{number}")
+    kept = service.tunings.of("acme", "churn")
+    assert [dict(each.values)["regularization"] for each in kept] == [
+        1.0,
+        *(float(number + 1) for number in range(3, TUNINGS_KEPT + 3)),
+    ]
+    assert [each.is_used for each in kept] == [True] + [False] * TUNINGS_KEPT
+
+
+def test_values_found_beside_other_hyperparameters_are_not_used_by_themselves() -> None:
+    service = Tunes()
+    service.tune(hyperparameters=(("max_iter", 7),))
+    (kept,) = service.tunings.of("acme", "churn")
+    assert not kept.is_used
+
+
+@pytest.mark.parametrize("score", [1e-200, 1e30, -1e-300])
+def test_a_score_that_a_table_cannot_keep_is_cut(score: float) -> None:
+    service = Tunes()
+    service.reports.report = replace(service.reports.report, first_trial=score)
+    service.tune(replace(FOUND, tuned_score=score))
+    (kept,) = service.tunings.of("acme", "churn")
+    assert kept.score == kept.score_before
+
+
+def test_a_tuning_changes_what_counts_as_unchanged() -> None:
+    service = Tunes()
+    asked = RetrainingAsked(
+        account_id=upload().account_id, event_id="t1", tenant_id="acme", data_set="churn", trigger=Trigger.SCHEDULE
+    )
+    service.tune()
+    service.at(after(3600))
+    service.train(replace(asked, event_id="t2"))
+    service.at(after(7200))
+    assert "neither its data nor its settings have changed" in service.left_out(replace(asked, event_id="t3"))
 
 
 def tuned(number: int = 1, **changes: Any) -> Tuned:

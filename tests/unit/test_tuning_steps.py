@@ -216,6 +216,21 @@ def test_of_rows_in_the_order_of_time_the_latest_are_held_out(container: Contain
     assert 0.2 < len(held_out) / len(chosen) < 0.3
 
 
+@pytest.mark.parametrize(("last", "share"), [(0.6, 0.6), (0.75, 0.75), (0.9, 0.9)])
+def test_of_rows_that_mostly_have_one_time_some_are_trained_on(
+    container: Container, last: float, share: float
+) -> None:
+    head, *rows = noisy(columns=5).decode().splitlines()
+    count = len(rows)
+    # The rows to test on are the latest; most of the others are of one time.
+    years = [2026 if n >= count * 0.75 else 2025 if n >= count * 0.75 * (1 - last) else 2024 for n in range(count)]
+    table = "\n".join([f"{head},year", *(f"{row},{year}" for row, year in zip(rows, years, strict=True))])
+    assert container.preprocess(("data.csv", table.encode()), target="y", split="time:year") == ""
+    chosen = list(folds(container).values())
+    assert 0 < chosen.count(0) < len(chosen)
+    assert container.trial(REGULARIZATION, 0.5, metric="auto") == ""
+
+
 def test_each_class_is_in_each_fold_and_of_many_rows_one_fold_is_enough(container: Container) -> None:
     lines = [f"{row},{row % 91},{'rare' if row % 20 == 0 else 'often'}" for row in range(8000)]
     assert container.preprocess(("data.csv", "\n".join(["a,b,y", *lines]).encode()), target="y") == ""

@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,7 +37,9 @@ from trainyard.domain.errors import Malformed
 
 ROWS_MAX = 50_000
 """Rows that are compared; enough for the index of any column."""
-COLUMNS_OF_ROW_MAX = 2000
+CELLS_MAX = 1_000_000
+"""Cells of rows that are looked at, and of columns that are compared."""
+COLUMNS_OF_ROW_MAX, ADDED_MAX = 2000, 100
 INDEX_MAX = 1e6
 
 
@@ -93,22 +96,48 @@ def parse_statistics(body: bytes) -> Statistics:
 
 @dataclass(slots=True)
 class CapturedRows:
-    """Rows that were read, and how many lines could not be."""
+    """Rows that were read, and how many lines could not be.
 
+    Of each row only the columns that are compared; and no more rows, and cells in them, than a function can
+    compare within seconds, whatever the lines are.
+    """
+
+    columns: frozenset[str]
+    """That are compared."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     unreadable: int = 0
+    added: set[str] = field(default_factory=set)
+    """Further columns of the rows; of many some."""
+    cells: int = 0
+    """That were looked at."""
+
+    @property
+    def is_full(self) -> bool:
+        rows_max = min(ROWS_MAX, CELLS_MAX // max(len(self.columns), 1))
+        return len(self.rows) >= rows_max or self.cells >= CELLS_MAX
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Read lines until there are ROWS_MAX rows."""
+        """Read lines until there are enough rows."""
         for line in lines:
-            if len(self.rows) >= ROWS_MAX:
+            if self.is_full:
                 return
             if not line.strip():
                 continue
+            begun = len(self.rows)
             try:
-                self.rows += list(_rows_of(line))[: ROWS_MAX - len(self.rows)]
+                for row in _rows_of(line):
+                    self._add(row)
+                    if self.is_full:
+                        return
             except (ValueError, RecursionError, csv.Error):
+                del self.rows[begun:]
                 self.unreadable += 1
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self.cells += len(row) + 1
+        self.rows.append({name: row[name] for name in self.columns & row.keys()})
+        if len(self.added) < ADDED_MAX:
+            self.added |= set(islice((name for name in row if name not in self.columns), ADDED_MAX))
 
 
 def _rows_of(line: bytes) -> Iterator[dict[str, Any]]:
@@ -130,7 +159,9 @@ def _rows_of(line: bytes) -> Iterator[dict[str, Any]]:
             raise ValueError("its input is not BASE64") from error
     kind = str(captured.get("observedContentType", "")).partition(";")[0].strip()
     if kind == "text/csv":
-        yield from (_row(row) for row in csv.DictReader(io.StringIO(text)))
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)
+        yield from (_row(row) for row in csv.DictReader(io.StringIO(text), delimiter=delimiter))
     elif kind in ("application/jsonlines", "application/json"):
         parts = text.splitlines() if kind == "application/jsonlines" else [text]
         for part in (each for each in parts if each.strip()):
@@ -153,7 +184,7 @@ def report_on(drift: CapturedDrift) -> DriftReport:
         rows_before=drift.rows_before,
         rows=drift.rows,
         absent=list(drift.absent)[:COLUMNS_MAX],
-        changed=[],
+        changed=[f"{name!r} was a number, and is written in another way" for name in drift.unlike],
         added=[name for name in drift.added if 0 < len(name) <= 1000][:COLUMNS_MAX],
         emptied=[],
         swapped=[],

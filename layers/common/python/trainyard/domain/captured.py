@@ -11,7 +11,7 @@ frequencies of species".
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -86,6 +86,8 @@ class CapturedDrift:
     absent: tuple[str, ...] = ()
     """Columns of the training that no row has."""
     added: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    """Columns of numbers most of whose values are texts here that are none, such as 1,5: they are not compared."""
     columns: tuple[MovedColumn, ...] = field(default=())
     """The farthest moved first."""
 
@@ -106,21 +108,35 @@ class CapturedDrift:
         return f"{len(self.shifted)} of {of} columns moved far in {self.rows:,} rows: {names}{more}"
 
 
-def compare(before: Statistics, rows: Sequence[Mapping[str, Any]]) -> CapturedDrift:
-    """Return how rows have moved from what a training was on; a row is column → value, as JSON has it."""
+def compare(before: Statistics, rows: Sequence[Mapping[str, Any]], added: Iterable[str] = ()) -> CapturedDrift:
+    """Return how rows have moved from what a training was on; a row is column → value, as JSON has it. `added` are
+    further columns that rows had.
+    """
     present = {name for row in rows for name in row}
-    columns = [
-        moved(column, _distribution(column, [row.get(column.name) for row in rows]))
-        for column in before.columns
-        if column.name in present
-    ]
+    columns, unlike = [], []
+    for column in before.columns:
+        if column.name not in present:
+            continue
+        values = [row.get(column.name) for row in rows]
+        if column.kind == "number" and _is_unlike(values):
+            unlike.append(column.name)
+        else:
+            columns.append(moved(column, _distribution(column, values)))
     return CapturedDrift(
         rows_before=before.rows,
         rows=len(rows),
         absent=tuple(name for name in before.kinds if name not in present),
-        added=tuple(sorted(present - set(before.kinds))),
+        added=tuple(sorted({*added, *(present - set(before.kinds))})),
+        unlike=tuple(unlike),
         columns=tuple(sorted(columns, key=lambda each: -each.index)),
     )
+
+
+def _is_unlike(values: Sequence[Any]) -> bool:
+    """Tell whether most of a column's values are texts that are no plain numbers, and yet a model may read."""
+    texts = [value for value in values if isinstance(value, str) and _text(value) is not None]
+    present = sum(value is not None for value in values)
+    return sum(_number(text) is None for text in texts) * 2 > max(present, 1)
 
 
 def _distribution(before: Distribution, values: Sequence[Any]) -> Distribution:
@@ -134,9 +150,10 @@ def _distribution(before: Distribution, values: Sequence[Any]) -> Distribution:
         return replace(before, counts=tuple(counts), missing=len(values) - len(numbers), singles=0)
     texts = Counter(text for value in values if (text := _text(value)) is not None)
     listed = [texts.get(category, 0) for category in before.categories]
-    rest = {text: count for text, count in texts.items() if text not in set(before.categories)}
+    known_texts = set(before.categories)
+    rest = {text: count for text, count in texts.items() if text not in known_texts}
     is_open = ANY in before.others
-    new = [n for text, n in rest.items() if not is_open and crc32(text.encode()) not in before.others]
+    new = [n for text, n in rest.items() if not is_open and _check_sum(text) not in before.others]
     return replace(
         before,
         counts=(*listed, sum(rest.values()) - sum(new), sum(new)),
@@ -144,6 +161,10 @@ def _distribution(before: Distribution, values: Sequence[Any]) -> Distribution:
         singles=sum(count == 1 for count in texts.values()),
         most_of_new=max(new, default=0),
     )
+
+
+def _check_sum(text: str) -> int:
+    return crc32(text.encode(errors="replace"))  # a text from JSON may have half a character
 
 
 def _number(value: Any) -> float | None:

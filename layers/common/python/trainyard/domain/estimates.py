@@ -149,16 +149,20 @@ def _cold(data_bytes: int, tier: TierPolicy, profile: ResourceProfile, prices: P
     limit = int(tier.runtime_max.total_seconds())
     job = min(round(COLD_SECONDS + COLD_SECONDS_PER_MB * data_bytes / MB), limit)
     late = min(round(job * SPREAD), limit)
-    rates = profile.rates(prices)
-    rate = None if rates is None else sum(rates, Decimal(0))
-    # Trials begin one after the other, and together take no longer than a training may.
+    # What the trials of a tuning take together is not known: they may take as much as one training.
+    longest = (limit, limit) if profile.trials else (job, late)
     begun = profile.trials * COLD_SECONDS
+    rates = profile.rates(prices)
+
+    def usd(each: int, of_longest: int) -> Decimal | None:
+        return None if rates is None else rounded_up(sum(rates[:-1], Decimal(0)) * each + rates[-1] * of_longest)
+
     return Estimate(
-        seconds=profile.jobs * job + begun,
-        seconds_p90=profile.jobs * late + begun,
-        job_seconds=job,
-        usd=None if rate is None else rounded_up(rate * job),
-        usd_p90=None if rate is None else rounded_up(rate * late),
+        seconds=(profile.jobs - 1) * job + longest[0] + begun,
+        seconds_p90=(profile.jobs - 1) * late + longest[1] + begun,
+        job_seconds=longest[0],
+        usd=usd(job, longest[0]),
+        usd_p90=usd(late, longest[1]),
         basis=Basis.COLD,
         runs=runs,
     )

@@ -168,6 +168,8 @@ def pipeline_parameters(
             "Trials": str(trials.trials),
             "TrialSeconds": str(int(trials.trial_time.total_seconds())),
             "TuningSeconds": str(int(trials.time.total_seconds())),
+            # Another one for each tuning, which would try the same values again otherwise.
+            "Seed": str(int(hashlib.sha256(request.request_id.encode()).hexdigest()[:7], 16)),
         }
     if profile.checkpoints:
         parameters["CheckpointUri"] = _checkpoints(where, request, parameters)

@@ -5,7 +5,7 @@ one that is judged and registered. It takes no more instances at once, and no mo
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -199,12 +199,11 @@ def is_clearly_better(
 
     Not where its score is hardly above that of the values of before, by a hundredth or by its standard error
     (`error`): of many scores on few rows, one is always a little better. And not where its model was worse than
-    the one before (`gain`). What is not known objects to nothing.
+    the one before (`gain`), as far as that is known. Not either where it is not known how good the values of
+    before are: somebody may choose them (`trainyard tuning use`).
     """
-    if gain is not None and gain < 0:
+    if score is None or before is None or (gain is not None and gain < 0):
         return False
-    if score is None or before is None:
-        return True
     return score - before >= max(CLEAR_GAIN * (abs(before) if metric in ERRORS else 1), error or 0)
 
 
@@ -224,6 +223,13 @@ def with_tuned(settings: TrainingSettings, values: Mapping[str, Value]) -> Train
     return replace(
         settings, hyperparameters=tuple(sorted((dict(values) | dict(settings.hyperparameters)).items()))
     )
+
+
+def remembered(tunings: Sequence[Tuned]) -> tuple[Tuned, ...]:
+    """Return the last tunings, and those before whose values are used: they would be lost otherwise."""
+    last = tunings[-TUNINGS_KEPT:]
+    needed = {id(each) for name in {each.algorithm for each in tunings} if (each := used(tuple(tunings), name))}
+    return tuple(each for each in tunings if each in last or id(each) in needed)
 
 
 def used(tunings: tuple[Tuned, ...], algorithm: str) -> Tuned | None:

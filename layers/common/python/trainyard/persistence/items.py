@@ -201,14 +201,14 @@ def estimate_from(item: Mapping[str, Any]) -> Estimate:
 def outcome_values(outcome: Outcome) -> Item:
     """Return the known fields of an outcome, by attribute name."""
     values = {name: getattr(outcome, name) for name in _OUTCOME if getattr(outcome, name) is not None}
-    return {name: _decimal(value) if isinstance(value, float) else value for name, value in values.items()}
+    return {name: decimal_of(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 NUMBER_MAX, NUMBER_MIN = 1e30, 1e-100
 """Sizes between which a number is kept: DynamoDB takes more, but boto3 gives back 38 digits and no more."""
 
 
-def _decimal(value: float) -> Decimal:
+def decimal_of(value: float) -> Decimal:
     """Return a finite number as a table keeps it and its SDK gives it back; what is larger or smaller is cut."""
     if abs(value) < NUMBER_MIN:
         return Decimal(0)

@@ -19,8 +19,9 @@ from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.requests import RequestKind, State
 from trainyard.domain.retraining import Failed, PastTrainings, Trained
-from trainyard.domain.tuning import TUNINGS_KEPT, Tuned
-from trainyard.persistence.items import stamp, unstamp
+from trainyard.domain.tuning import Tuned
+from trainyard.domain.tuning import remembered as remembered_tunings
+from trainyard.persistence.items import decimal_of, stamp, unstamp
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, listed
 
 PAGE = 100
@@ -117,12 +118,12 @@ def _tuned_item(tuned: Tuned) -> Item:
         "is_used": tuned.is_used,
     }
     scores = {"score": tuned.score, "score_before": tuned.score_before}
-    return item | {name: Decimal(str(score)) for name, score in scores.items() if score is not None}
+    return item | {name: decimal_of(score) for name, score in scores.items() if score is not None}
 
 
 def keep_tunings(key: Key, tunings: Sequence[Tuned], item: Item | None) -> Update:
     """Return what replaces the tunings in the history of a data set, which was read as `item`."""
-    lines = [_tuned_item(each) for each in tunings[-TUNINGS_KEPT:]]
+    lines = [_tuned_item(each) for each in remembered_tunings(tunings)]
     return Update(key, set={"tunings": lines, "revision": revision(item) + 1}, when=(unmoved(item),))
 
 
@@ -141,7 +142,7 @@ def remember(
         change["trained" if isinstance(last, Trained) else "failed"] = asdict(last) | {"at": stamp(last.at)}
     remove = ("failed",) if isinstance(last, Trained) else ()
     if tuned:
-        change["tunings"] = [_tuned_item(each) for each in (*tunings_from(item), *tuned)][-TUNINGS_KEPT:]
+        change["tunings"] = [_tuned_item(each) for each in remembered_tunings((*tunings_from(item), *tuned))]
     if not runs and not tuned:
         return Update(key, set=change, remove=remove)
     past = past_from(item)

@@ -14,6 +14,8 @@ from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.tenants import Tenant
 
 TENANT_TAG = "trainyard:tenant"
+CAPTURED_DAYS = 90
+"""Captured inputs are deleted after so long: they are compared with the last training alone."""
 OWN_FOLDERS = ("incoming", "transform", "models", "reports")
 READ_BY_JOBS = ("incoming", "transform")
 UPLOADED = (*READ_BY_JOBS, "captured")
@@ -180,6 +182,13 @@ class DeploymentNames:
                 "Expiration": {"ExpiredObjectDeleteMarker": True},
                 "NoncurrentVersionExpiration": {"NoncurrentDays": 365 if self.retain_data else 30},
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+            },
+            {
+                "ID": "captured-inputs",
+                "Status": "Enabled",
+                "Filter": {"Prefix": "captured/"},
+                "Expiration": {"Days": CAPTURED_DAYS},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
             },
             {
                 "ID": "refused-uploads",

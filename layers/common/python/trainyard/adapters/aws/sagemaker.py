@@ -412,7 +412,7 @@ def _first_score(job: dict[str, Any]) -> float | None:
     """Return the score of a tuning's first trial, which has the hyperparameters of before; None if unknown."""
     for trial in job[_TRIALS]:
         score = trial.get("FinalHyperParameterTuningJobObjectiveMetric")
-        if score is not None and _FIRST.search(trial["TrainingJobName"]):
+        if score is not None and _FIRST.search(trial["TrainingJobName"]) and math.isfinite(score["Value"]):
             return float(score["Value"])
     return None
 

@@ -420,7 +420,9 @@ def _tunings(ending: Mapping[str, End], current: Mapping[str, Request], now: dat
             metric=metric,
             trials=request.trials,
             score_before=outcome.tuned_before,
-            is_used=is_clearly_better(
+            # Found beside other hyperparameters than those of the settings, they may be wrong beside these.
+            is_used=request.has_algorithm_of_settings
+            and is_clearly_better(
                 metric,
                 score=outcome.tuned_score,
                 before=outcome.tuned_before,

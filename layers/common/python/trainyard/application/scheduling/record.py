@@ -17,7 +17,7 @@ from trainyard.application.ports import (
 from trainyard.application.scheduling.completion import End, Subject, end_keys
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
+from trainyard.domain.errors import OutcomeUnknown, Throttled
 from trainyard.domain.executions import ExecutionRecord, all_final, month_of, priced, total
 from trainyard.domain.failures import OUT_OF_MEMORY, FailureCause, cause_of
 from trainyard.domain.lifecycle import TRANSFORM_STEP, end_of, state_for_status
@@ -177,7 +177,7 @@ class Record:
             return dict(
                 zip(ends, self.scheduler.completer.finish(list(ends.values()), policy, now, items), strict=True)
             )
-        except TrainyardError:
+        except Exception:  # one failing end must not affect the others
             return {
                 number: self._tried(lambda end: self.scheduler.completer.finish([end], policy, now)[0], end)
                 for number, end in ends.items()

@@ -10,9 +10,10 @@ from trainyard.domain.requests import Content
 from trainyard.domain.retraining import Trained, Trigger
 from trainyard.domain.retraining_record import LastTrigger, objection_to, unchanged_text, with_trigger
 from trainyard.domain.tenants import Tenant, TrainingSettings
+from trainyard.domain.tuning import tuned_values, used, with_tuned
 from trainyard.domain.unchanged import basis_of, settings_digest
 from trainyard.persistence.retraining_records import put_record, record_from, record_key
-from trainyard.persistence.run_history import past_key, trainings_from
+from trainyard.persistence.run_history import past_key, trainings_from, tunings_from
 from trainyard.persistence.transactions import Transactions, UnitOfWork
 
 FORCE = "ask for a training with force to train all the same"
@@ -91,6 +92,7 @@ class RetrainingGate:
         trained = trainings_from(item).trained
         if trained is None or trained.request_id == asked.request_id:
             return None
+        settings = with_tuned(settings, tuned_values(used(tunings_from(item), algorithm.name), algorithm))
         with_settings = settings_digest(settings, algorithm)
         if trained.basis.partition(".")[2] != with_settings:
             return None

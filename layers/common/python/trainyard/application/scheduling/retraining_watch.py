@@ -14,6 +14,7 @@ asks for the same one.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from typing import Protocol
@@ -87,18 +88,19 @@ class RetrainingWatch:
         part = now.minute * PARTS // 60 if part is None else part
         tenants = [each for each in self.tenants.all() if _part_of(each) == part and _is_watched(each)]
         # Another one comes first each hour, so that the last ones do not starve where time does not suffice.
-        first = int(now.timestamp()) // 3600 * 37 % max(len(tenants), 1)
+        first = int(sha256(f"{now:%Y-%m-%dT%H}".encode()).hexdigest()[:8], 16) % max(len(tenants), 1)
         for tenant in (*tenants[first:], *tenants[:first]):
             if out_of_time():
                 break
             watched.tenants += 1
-            try:
-                asked = list(self._due(tenant, now))
-                if asked:
-                    self.retrainings.ask(asked, spread=SPREAD)
-                watched.asked += asked
-            except Exception as error:  # one failing tenant must not affect the others
-                watched.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
+            for look in (self._due, partial(self._moved, out_of_time=out_of_time)):
+                try:
+                    asked = list(look(tenant, now))
+                    if asked:
+                        self.retrainings.ask(asked, spread=SPREAD)
+                    watched.asked += asked
+                except Exception as error:  # one failing tenant, or one way to look, must not affect the others
+                    watched.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
         return watched
 
     def _due(self, tenant: Tenant, now: datetime) -> Iterator[RetrainingAsked]:
@@ -114,20 +116,29 @@ class RetrainingWatch:
             event_id = self._failing(tenant, data_set, now)
             if event_id and not record_from(items.get(data_set)).knows(event_id):
                 yield self._asked(tenant, data_set, Trigger.QUALITY, event_id)
-        for data_set, item in pasts.items():
-            record = record_from(items.get(data_set))
-            trained = trainings_from(item).trained
-            if trained is None or not tenant.settings_for(data_set).retraining.captured_drift:
-                continue
-            event_id = f"captured {trained.request_id}"
-            drift = None if record.knows(event_id) else self._captured(tenant, data_set, trained)
-            if drift is not None:
-                yield replace(self._asked(tenant, data_set, Trigger.CAPTURED, event_id), detail=drift.text())
         texts = {ALL: tenant.retrain_schedule} if tenant.retrain_schedule else {}
         for data_set, text in (texts | tenant.own_schedules).items():
             missed = self._missed(tenant, data_set, text, items, now)
             if missed is not None:
                 yield self._asked(tenant, None if data_set == ALL else data_set, Trigger.MISSED, missed)
+
+    def _moved(
+        self, tenant: Tenant, now: datetime, *, out_of_time: Callable[[], bool]
+    ) -> Iterator[RetrainingAsked]:
+        """Yield data sets whose captured inputs have moved far, as long as there is time to compare them."""
+        if not any(each.retraining.captured_drift for each in (tenant.settings, *tenant.data_sets.values())):
+            return
+        items = dict(records_of(self.store, tenant.tenant_id))
+        for data_set, item in pasts_of(self.store, tenant.tenant_id, RequestKind.TRAINING):
+            trained = trainings_from(item).trained
+            if trained is None or not tenant.settings_for(data_set).retraining.captured_drift:
+                continue
+            event_id = f"captured {trained.request_id}"
+            if out_of_time() or record_from(items.get(data_set)).knows(event_id):
+                continue
+            drift = self._captured(tenant, data_set, trained)
+            if drift is not None:
+                yield replace(self._asked(tenant, data_set, Trigger.CAPTURED, event_id), detail=drift.text())
 
     def _captured(self, tenant: Tenant, data_set: str, trained: Trained) -> CapturedDrift | None:
         """Return how captured inputs have moved; None if they have not moved far, or if that is not known."""

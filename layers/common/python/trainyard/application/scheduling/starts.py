@@ -263,21 +263,22 @@ class Starts:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         if request.kind is RequestKind.TRANSFORM:
             return self._start_transform(request, tenant, tier, policy), "", ""
-        (history,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
         settings = tenant.settings_for(request.data_set, request.overrides)
         # The present version: one that a wave has taken back must not train what arrived under it.
         algorithm = policy.algorithm(settings.algorithm)
-        tuned = tuned_values(used(tunings_from(history), algorithm.name), algorithm)
-        settings = with_tuned(settings, tuned)
         data_bytes, first_bytes, digest = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
             why_not = objection(first_bytes, settings.target)
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
+        (history,) = self.scheduler.tables.store.get(past_key(request.tenant_id, request.data_set))
+        tuned = tuned_values(used(tunings_from(history), algorithm.name), algorithm)
+        settings = with_tuned(settings, tuned)
         basis = basis_of(digest, settings_digest(settings, algorithm)) if digest else ""
         past = trainings_from(history).trained
-        trained = None if request.overrides is not None else past
-        if trained is not None and basis == trained.basis and not request.is_forced:
+        trained = past if request.has_algorithm_of_settings else None
+        is_wanted = request.is_forced or request.overrides is not None
+        if trained is not None and basis == trained.basis and not is_wanted:
             self._check_worth(request, trained)
         last = self.data_sets.statistics_of(tenant, request, trained.request_id) if trained else None
         refuses = settings.retraining.on_schema_change is OnDrift.REFUSE and not request.accepts_drift

@@ -353,7 +353,7 @@ def _removal(progress: str, *, late: bool = False, cursor: str | None = None) ->
 
 def _is_late(key: str) -> bool:
     """Uploads go on while objects are copied; they are copied once more after the switch."""
-    return key.startswith(("incoming/", "transform/", "receipts/"))
+    return key.startswith(("incoming/", "transform/", "captured/", "receipts/"))
 
 
 def _revision(request: Request, tenant: Tenant) -> str:
