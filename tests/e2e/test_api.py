@@ -150,6 +150,7 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
     assert get(harness, "/v1/tenants/caller/requests", token) == absent, "of a tenant that is deleted"
 
 
+@pytest.mark.thorough
 def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     """From a file to predictions: no credentials of AWS, no command line."""
     harness.create("selfserve", tier="standard")

@@ -59,6 +59,7 @@ def models(
     return {model["version"]: model for model in json.loads(capsys.readouterr().out)}
 
 
+@pytest.mark.thorough
 def test_a_version_is_approved_by_link_and_answers_and_the_next_one_is_rejected(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

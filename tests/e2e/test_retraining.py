@@ -101,6 +101,7 @@ def test_a_batch_of_files_is_complete_with_its_manifest(harness: Harness) -> Non
     )
 
 
+@pytest.mark.thorough
 def test_nothing_is_trained_when_nothing_has_changed(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     bucket = harness.create("unchanged", "--retrain", "rate(1 minute)")
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
@@ -187,6 +188,7 @@ def test_alarms_and_other_systems_ask_for_trainings(harness: Harness) -> None:
     assert first.state is State.SUCCEEDED
 
 
+@pytest.mark.thorough
 def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
     # Of the quarter of an hour over which such requests are spread, this name's comes after a second.
     data_set = "wine-425"
@@ -212,6 +214,7 @@ def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
     assert (again.state, again.triggers) == (State.SUCCEEDED, ("age",))
 
 
+@pytest.mark.thorough
 def test_drift_is_shown_and_refused_by_rule_until_it_is_forced(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

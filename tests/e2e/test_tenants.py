@@ -216,6 +216,7 @@ def test_an_update_changes_what_is_named_and_nothing_else(harness: Harness, caps
     assert "from 1e-06 to 1e+06" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_what_waits_of_a_suspended_tenant_goes_on_when_it_is_resumed(harness: Harness) -> None:
     harness.create("waiting")
     assert harness.run("pause", "tenant", "waiting") == 0
