@@ -85,7 +85,7 @@ def _answer(deployment: Deployment, arguments: Arguments, tunings: tuple[Tuned, 
         rows=[
             (
                 each.request_id[:ID_CHARACTERS_MIN],
-                each.at,
+                f"{each.at:%Y-%m-%d %H:%M}",
                 each.algorithm,
                 each.trials,
                 each.metric,

@@ -22,7 +22,7 @@ from trainyard.domain.aliases import Alias
 from trainyard.domain.bulk_actions import BulkState
 from trainyard.domain.dead_letters import Letter
 from trainyard.domain.executions import StepRecord
-from trainyard.domain.requests import Outcome, Overrides, Request, State
+from trainyard.domain.requests import Outcome, Overrides, Request, State, Tuning
 from trainyard.domain.retraining import Trigger
 from trainyard.domain.retraining_record import LastTrigger, RetrainingRecord, with_trigger
 from trainyard.domain.tenants import Tenant
@@ -333,6 +333,42 @@ def test_a_request_with_a_model_shows_how_good_it_is_against_its_baseline(
         expect(main).to_contain_text("max_iter = 7")
         visit.go("/t/acme/requests", "Requests")
         expect(visit.page.locator("tbody")).to_contain_text("linear, max_iter=7")
+
+
+def test_a_tuning_is_asked_for_and_shows_what_it_has_found(browser: Browser, server: ConsoleServer) -> None:
+    outcome = Outcome(
+        quality=0.9,
+        quality_metric="roc_auc",
+        tuned='{"regularization":0.25}',
+        tuned_score=0.8754,
+        tuned_before=0.8,
+        tuned_metric="roc_auc",
+    )
+    added = server.api.put(
+        1,
+        state=State.SUCCEEDED,
+        finished_at=recent(1),
+        outcome=outcome,
+        overrides=Overrides(tuning=Tuning(trials=7)),
+        algorithm="linear",
+    )
+    with Visit(browser, server.address, token="t") as visit:
+        visit.go(f"/t/acme/requests/{added.request_id}", f"Request {added.request_id[:8]}")
+        main = visit.page.locator("main")
+        for words in ("Best trial (roc_auc)", "0.875", "0.800 with the values of before", "regularization = 0.25"):
+            expect(main).to_contain_text(words)
+        expect(main).to_contain_text("tuning with 7 trials")
+        visit.go("/t/acme/requests", "Requests")
+        expect(visit.page.locator("tbody")).to_contain_text("7 trials")
+        visit.go("/t/acme/data-sets", "Data sets")
+        visit.page.get_by_role("button", name="Train churn again").click()
+        dialog = visit.page.get_by_role("dialog")
+        dialog.get_by_label("Tuning").select_option("10")
+        dialog.get_by_role("button", name="Train").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("tier basic offers no tuning")
+        visit.forgive("409")
+        assert visit.violations() == []
+    assert server.api.retrainings.asked == []
 
 
 def test_the_result_of_a_bulk_action_is_there_for_whoever_comes_back(
