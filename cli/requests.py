@@ -11,6 +11,7 @@ from cli.logs import step_now, tail_of_failure
 from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.adapters.aws.store import backoff
 from trainyard.application.scheduling.explain import BudgetAccount, Explanation
+from trainyard.contracts.overrides import overrides_values
 from trainyard.domain.aliases import Alias
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepFacts
@@ -388,6 +389,7 @@ def view(request: Request) -> dict[str, Any]:
         "finished_at": request.finished_at,
         "execution_arn": request.execution_arn,
         "training_instances": _instances(request),
+        "overrides": overrides_values(request.overrides),
         "cost_usd": outcome.cost_usd if outcome else None,
         "failed_step": outcome.failed_step if outcome else None,
     }

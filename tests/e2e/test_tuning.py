@@ -68,6 +68,9 @@ def test_a_tuning_finds_values_with_which_trainings_then_begin(
     assert abs(sum(e.cost_usd for e in booked) - Decimal(float(jobs_usd))) <= Decimal("0.000003")
     assert [e.unknown for e in booked] == [0, 0]
 
+    asked = shown(harness, capsys, "request", request.request_id)["overrides"]["tuning"]
+    assert (asked["trials"], asked["ranges"]) == (3, {"regularization": {"low": LOW, "high": HIGH}})
+
     # What was found is shown, and the next training begins with it.
     view = shown(harness, capsys, "tuning", "tuned", "noise")
     assert (view["used"], view["values"]) == (request.request_id, values)
