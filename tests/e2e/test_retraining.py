@@ -39,6 +39,19 @@ def reason_left_out(harness: Harness, tenant_id: str, data_set: str) -> str:
     return eventually(find)
 
 
+def asked_by_watch(harness: Harness) -> int:
+    """Let the watch look at all tenants; return for how many trainings it asked."""
+    asked = 0
+    for part in range(PARTS):
+        payload = json.dumps({"source": "retraining watch", "part": part}).encode()
+        function = harness.outputs["IntakeFunction"]
+        answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
+        said = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, said
+        asked += said["asked"]
+    return asked
+
+
 def waiting(harness: Harness, tenant_id: str, uploads: int) -> Request:
     """Wait until one request of a tenant waits that stands for so many uploads."""
 
@@ -201,14 +214,7 @@ def test_the_watch_asks_for_what_no_event_asks_for(harness: Harness) -> None:
     days_ago = stamp(datetime.now(UTC) - timedelta(days=2))
     trained = {**item["trained"], "at": days_ago, "basis": "other data.other settings"}
     harness.deployment.store.transact([Update(key, set={"trained": trained})])
-    asked = 0
-    for part in range(PARTS):
-        payload = json.dumps({"source": "retraining watch", "part": part}).encode()
-        function = harness.outputs["IntakeFunction"]
-        answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
-        told = json.loads(answer["Payload"].read())
-        assert "FunctionError" not in answer, told
-        asked += told["asked"]
+    asked = asked_by_watch(harness)
     assert asked >= 1
     again = next(each for each in harness.ended("watched", 2, 90) if each.request_id != first.request_id)
     assert (again.state, again.triggers) == (State.SUCCEEDED, ("age",))
@@ -285,15 +291,7 @@ def test_what_models_were_asked_is_compared_with_what_they_were_trained_on(
     assert (view["has_shifted"], view["request_id"], view["unreadable"]) == (True, trained.request_id, 1)
 
     # The intake function may read it too, and asks within the quarter of an hour over which that is spread.
-    asked_for = 0
-    for part in range(PARTS):
-        payload = json.dumps({"source": "retraining watch", "part": part}).encode()
-        function = harness.outputs["IntakeFunction"]
-        answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
-        said = json.loads(answer["Payload"].read())
-        assert "FunctionError" not in answer, said
-        asked_for += said["asked"]
-    assert asked_for >= 1
+    assert asked_by_watch(harness) >= 1
 
     # Asked for at once, it trains if anything has changed: here, a setting.
     assert harness.run("tenant", "update", "captures", "--hyperparameter", "max_iter=50") == 0

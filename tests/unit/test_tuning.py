@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -45,6 +46,7 @@ from trainyard.domain.resources import STOP_GRACE, TRIAL_STARTUP, ResourceProfil
 from trainyard.domain.retraining import Trigger
 from trainyard.domain.tenants import TrainingSettings
 from trainyard.domain.tuning import (
+    RANGES_MAX,
     TRIAL_TIME_MIN,
     TUNINGS_KEPT,
     Range,
@@ -286,6 +288,13 @@ def test_a_tuning_has_a_pipeline_of_its_own_whose_request_sagemaker_takes() -> N
     arguments = Context(values, {}, json.loads, best).resolve(evaluate["Arguments"])
     (model,) = (each["S3Input"] for each in arguments["ProcessingInputs"] if each["InputName"] == "model")
     assert model["S3Uri"] == f"{values['ReportOutputUri']}/training/x-001-ab/output/model.tar.gz"
+
+
+def test_what_the_service_and_the_scripts_know_of_a_tuning_is_the_same() -> None:
+    """The scripts are published by themselves, and import nothing of the service."""
+    assert publish.RANGES == RANGES_MAX
+    script = (Path(publish.__file__).parent / "steps/trial.py").read_text(encoding="utf-8")
+    assert f'FIRST = re.compile(r"{sagemaker._FIRST.pattern}")' in script
 
 
 def test_a_tuning_in_a_vpc_stays_in_it() -> None:
